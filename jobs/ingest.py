@@ -1,0 +1,259 @@
+"""Files -> `documents`: list the source, compare with `files`, read and parse what is new or changed."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from ..udfs.documents import Limits, documents_of
+from ..udfs.keys import bytes_hash
+from .errors import SourceError
+from .lake.changes import DELETE, apply, reconcile
+from .lake.lake import Lake
+from .lake.listing import listings
+from .lake.session import materialised
+from .lake.source import check_source, read_file, source_root
+from .lake.stream import run_once
+from .lake.tables import DOCUMENTS, FILES
+from .progress import Progress
+from .settings import Settings, required
+
+# Below this many files a source may lose any share of them.
+SMALL_SOURCE = 20
+
+# What a parsing task returns, in Spark's words; udfs/documents.py has it in Arrow's.
+PARSED_SCHEMA = """
+    uri string, size bigint, modified_at timestamp,
+    state string, hash string, documents int, error_stage string, error_class string, error_message string,
+    doc_id string, part string, title string, titled boolean, media_type string, text string,
+    headings array<struct<start: int, end: int, level: int, text: string>>,
+    pages array<struct<start: int, end: int, number: int>>,
+    doc_timestamp timestamp, doc_timestamp_origin string
+"""
+
+
+@dataclass
+class Ingested:
+    """What one run of this stage did. files_seen is the whole listing, documents the rows written."""
+
+    files_seen: int = 0
+    files_changed: int = 0
+    documents: int = 0
+    quarantined: int = 0
+    deleted: int = 0
+
+
+@dataclass
+class Differences:
+    """The listing against `files`: rows of (uri, size, modified_at, known_hash, change) and their numbers."""
+
+    rows: DataFrame
+    new: int = 0
+    changed: int = 0
+    gone: int = 0
+    kinds: dict[str, int] = field(default_factory=dict)
+
+
+def ingest(lake: Lake, settings: Settings, progress: Progress, allow_deletes: bool = False) -> Ingested:
+    """Make `files` and `documents` follow the source, in one listing wholly worked off.
+
+    Raises SourceError when the source cannot be read, or lost more files than
+    source.max_delete_fraction allows; nothing is deleted then.
+    """
+    root = source_root(required(settings.source.path, "source.path"))
+    check_source(root)
+    done = Ingested()
+
+    def handle(listing: DataFrame, _: int) -> None:
+        # A file source's listing is read once: guard and merge see the same one.
+        listing = materialised(listing)
+        done.files_seen = listing.count()
+        follow(lake, listing, root, settings, progress, allow_deletes, done)
+
+    stream = listings(lake.tables.spark, root, settings.source.include, settings.source.exclude)
+    run_once(stream, lake.checkpoint("ingest"), handle)
+    return done
+
+
+def follow(
+    lake: Lake,
+    listing: DataFrame,
+    root: str,
+    settings: Settings,
+    progress: Progress,
+    allow_deletes: bool,
+    done: Ingested,
+) -> None:
+    """Bring `documents` and `files` to the state of one listing, the newest files first."""
+    found = differences(listing, lake.tables.read(FILES))
+    rows = materialised(found)
+    number = {row["change"]: row["count"] for row in rows.groupBy("change").count().collect()}
+    if number.get("gone"):
+        if not allow_deletes:
+            guard(rows, number["gone"], lake.tables.read(FILES).count(), root, settings)
+        done.deleted += remove(lake, rows.where("change = 'gone'").select("uri"))
+        progress.log("files.deleted", files=number["gone"], documents=done.deleted)
+    waiting = number.get("new", 0) + number.get("changed", 0)
+    done.files_changed += waiting
+    with progress.task("ingest", "files", waiting) as advance:
+        for piece in pieces(rows.where("change <> 'gone'"), waiting, settings.ingest.max_files):
+            advance(ingest_piece(lake, piece, root, settings, done))
+
+
+def differences(listing: DataFrame, files: DataFrame) -> DataFrame:
+    """Rows of (uri, size, modified_at, known_hash, attempts, change), change being new, changed or gone."""
+    known = files.select(
+        "uri",
+        F.col("size").alias("known_size"),
+        F.col("modified_at").alias("known_modified_at"),
+        F.when(F.col("state") == "parsed", F.col("hash")).alias("known_hash"),
+        F.coalesce("reason.attempts", F.lit(0)).alias("attempts"),
+        F.lit(True).alias("is_known"),
+    )
+    is_same = (F.col("size") == F.col("known_size")) & (F.col("modified_at") == F.col("known_modified_at"))
+    return (
+        listing.withColumn("is_listed", F.lit(True))
+        .join(known, "uri", "full_outer")
+        .withColumn(
+            "change",
+            F.when(F.col("is_listed").isNull(), "gone")
+            .when(F.col("is_known").isNull(), "new")
+            .when(~is_same, "changed"),
+        )
+        .where("change is not null")
+        .select("uri", "size", "modified_at", "known_size", "known_hash", "attempts", "change")
+    )
+
+
+def pieces(waiting: DataFrame, number: int, size: int) -> Iterator[DataFrame]:
+    """The files in pieces of `size`, newest first."""
+    if number <= size:
+        if number:
+            yield waiting
+        return
+    newest_first = materialised(waiting.orderBy(F.desc("modified_at"), "uri"))
+    taken = 0
+    while taken < number:
+        yield newest_first.offset(taken).limit(size)
+        taken += size
+
+
+def guard(rows: DataFrame, gone: int, known: int, root: str, settings: Settings) -> None:
+    """Stop before a source that lost many of its files empties the index.
+
+    A file that only moved is not lost: among the new files of the right size, those with the hash of
+    a gone one do not count.
+    """
+    most = settings.source.max_delete_fraction * known
+    if known <= SMALL_SOURCE or gone <= most:
+        return
+    lost = rows.where("change = 'gone'").select("uri", F.col("known_size").alias("size"), "known_hash")
+    candidates = rows.where("change = 'new'").join(lost.select("size").distinct(), "size", "left_semi")
+    hashes = candidates.select("uri").mapInArrow(partial(hashed, partial(read_file, root)), "hash string")
+    moved = lost.join(hashes.distinct(), lost["known_hash"] == hashes["hash"], "left_semi").count()
+    if gone - moved > most:
+        raise SourceError(
+            f"{gone - moved:,} of {known:,} known files are gone from {root}: more than "
+            f"source.max_delete_fraction = {settings.source.max_delete_fraction:g} allows. Nothing was deleted. "
+            "If the source is only away for now, bring it back and run again; if the files are meant to be gone, "
+            "run again with --allow-deletes."
+        )
+
+
+def hashed(read: Callable[[str], bytes], batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The hashes of the files that can be read."""
+    for batch in batches:
+        hashes = []
+        for uri in batch.column("uri").to_pylist():
+            try:
+                hashes.append(bytes_hash(read(uri)))
+            except OSError:
+                # It counts as a file that did not move; reading it in earnest says why.
+                continue
+        yield pa.RecordBatch.from_arrays([pa.array(hashes, pa.string())], ["hash"])
+
+
+def ingest_piece(lake: Lake, piece: DataFrame, root: str, settings: Settings, done: Ingested) -> int:
+    """Read, parse and commit some files; `documents` first, so that a crash between repeats the work."""
+    limits = Limits(settings.parse.timeout_seconds, settings.parse.memory_mb)
+    tasks = task_count(lake, piece.count())
+    parsed = materialised(
+        piece.select("uri", "size", "modified_at", "known_hash")
+        .repartition(tasks)
+        .mapInArrow(partial(documents_in, root, limits), PARSED_SCHEMA)
+    )
+    outcomes = parsed.where("doc_id is null")
+    documents = parsed.where("doc_id is not null")
+    present = lake.tables.read(DOCUMENTS)
+    replaced = outcomes.where("state = 'parsed'").select("uri")
+    actions = reconcile(
+        documents.select(*[name for name in DOCUMENTS.schema.names if name != "changed_at"]).withColumn(
+            "changed_at", F.current_timestamp()
+        ),
+        present.join(F.broadcast(replaced), "uri", "left_semi"),
+        DOCUMENTS,
+    )
+    changed = apply(lake.tables, DOCUMENTS, actions)
+    done.documents += changed["insert"] + changed["update"]
+    done.deleted += changed["delete"]
+    apply(lake.tables, FILES, reconcile_files(outcomes, piece, lake.tables.read(FILES)))
+    states = {row["state"]: row["count"] for row in outcomes.groupBy("state").count().collect()}
+    done.quarantined += states.get("quarantined", 0)
+    return sum(states.values())
+
+
+def documents_in(root: str, limits: Limits, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    return documents_of(batches, partial(read_file, root), limits)
+
+
+def reconcile_files(outcomes: DataFrame, piece: DataFrame, files: DataFrame) -> DataFrame:
+    """Actions that write down what became of the files of a piece."""
+    before = files.select(
+        "uri",
+        F.col("hash").alias("hash_before"),
+        F.col("documents").alias("documents_before"),
+    )
+    reason = F.struct(
+        F.col("error_stage").alias("stage"),
+        "error_class",
+        F.col("error_message").alias("message"),
+        (F.col("attempts") + 1).alias("attempts"),
+        F.current_timestamp().alias("at"),
+    )
+    desired = (
+        outcomes.where("state <> 'vanished'")
+        .join(piece.select("uri", "attempts"), "uri")
+        .join(before, "uri", "left")
+        .select(
+            "uri",
+            "size",
+            "modified_at",
+            "hash",
+            F.when(F.col("state") == "touched", "parsed").otherwise(F.col("state")).alias("state"),
+            F.when(F.col("state") == "quarantined", reason).alias("reason"),
+            F.when(F.col("state") == "parsed", F.col("documents"))
+            .otherwise(F.coalesce("documents_before", F.lit(0)))
+            .alias("documents"),
+            F.current_timestamp().alias("seen_at"),
+        )
+    )
+    present = files.join(F.broadcast(desired.select("uri")), "uri", "left_semi")
+    return reconcile(desired, present, FILES)
+
+
+def remove(lake: Lake, gone: DataFrame) -> int:
+    """Delete the documents of these files, then the files' rows. Gives the number of documents."""
+    gone = materialised(gone)
+    documents = lake.tables.read(DOCUMENTS).join(F.broadcast(gone), "uri", "left_semi")
+    deleted = apply(lake.tables, DOCUMENTS, documents.select("doc_id").withColumn("action", F.lit(DELETE)))
+    apply(lake.tables, FILES, gone.withColumn("action", F.lit(DELETE)))
+    return deleted["delete"]
+
+
+def task_count(lake: Lake, rows: int) -> int:
+    """Tasks for `rows` files: enough for every core, small enough that one slow file holds up few others."""
+    cores = int(lake.tables.spark.conf.get("spark.default.parallelism", "8") or 8)
+    return max(1, min(rows, 4 * cores))

@@ -1,0 +1,133 @@
+"""One lake: its tables, and what was settled when it was made (model, chunking, granularity)."""
+
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+from ...udfs.chunk import Chunking, ChunkingError, check_chunking
+from ...udfs.model import Model, ModelNotFound, find_model
+from ..errors import ConfigurationError, LakevecError
+from ..settings import Granularity, Settings, required
+from .tables import EMBEDDINGS, SCHEMA_VERSION, TABLES, LakeTables
+
+WAY_ON = (
+    "The tables and Milvus hold what was made with it; mixing two would spoil both. Leave the setting out to go "
+    "on with this lake, or give another lake.path (and milvus.collection) for a new one."
+)
+
+
+@dataclass(frozen=True)
+class Lake:
+    tables: LakeTables
+    lake_id: str
+    model: Model
+    chunking: Chunking
+    granularity: Granularity
+
+    def checkpoint(self, stage: str) -> str:
+        return f"{self.tables.path}/_checkpoints/{stage}"
+
+
+def lake_path(settings: Settings) -> str:
+    """lake.path, absolute where it is local."""
+    path = required(settings.lake.path, "lake.path")
+    return path.rstrip("/") if "://" in path else str(Path(path).expanduser().absolute())
+
+
+def open_lake(spark: SparkSession, settings: Settings) -> Lake:
+    """The lake at lake.path, made where there is none.
+
+    Model, chunking and granularity are recorded when it is made. An explicit other value is a
+    ConfigurationError; one that nobody set follows the lake.
+    """
+    tables = LakeTables(spark, lake_path(settings), settings.lake.catalog_schema)
+    if not tables.exists(EMBEDDINGS):
+        return make_lake(tables, settings)
+    recorded = {
+        key.removeprefix("lakevec."): value
+        for key, value in tables.properties(EMBEDDINGS).items()
+        if key.startswith("lakevec.")
+    }
+    if recorded.get("schema_version") != SCHEMA_VERSION:
+        raise LakevecError(
+            f"The tables at {tables.path} have schema version {recorded.get('schema_version')}; this lakevec reads "
+            f"and writes version {SCHEMA_VERSION}. Use the lakevec that made them, or a new lake.path."
+        )
+    return Lake(
+        tables,
+        recorded["lake_id"],
+        recorded_model(settings, recorded),
+        recorded_chunking(settings, recorded),
+        recorded_granularity(settings, recorded),
+    )
+
+
+def make_lake(tables: LakeTables, settings: Settings) -> Lake:
+    model = known_model(settings.model.name)
+    chunking = Chunking(settings.chunk.strategy, settings.chunk.tokens, settings.chunk.overlap)
+    checked(chunking, model)
+    lake = Lake(tables, uuid.uuid4().hex[:16], model, chunking, settings.partition.granularity)
+    recorded = {
+        "lakevec.lake_id": lake.lake_id,
+        "lakevec.model_name": model.name,
+        "lakevec.model_id": model.id,
+        "lakevec.chunking": chunking.id,
+        "lakevec.granularity": lake.granularity,
+    }
+    # `embeddings` comes last: once it is there, all are.
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda table: tables.create(table, {}), [t for t in TABLES if t is not EMBEDDINGS]))
+    tables.create(EMBEDDINGS, recorded)
+    return lake
+
+
+def recorded_model(settings: Settings, recorded: dict[str, str]) -> Model:
+    if "model.name" in settings.explicit:
+        model = known_model(settings.model.name)
+        if model.id != recorded["model_id"]:
+            raise refusal("model.name", settings.model.name, f"{recorded['model_name']} ({recorded['model_id']})")
+        return model
+    model = known_model(recorded["model_name"])
+    if model.id != recorded["model_id"]:
+        raise ConfigurationError(
+            f"The model {recorded['model_name']} is now {model.id}, but this lake was made with "
+            f"{recorded['model_id']}. Put the old weights back, or give another lake.path for a new lake."
+        )
+    return model
+
+
+def recorded_chunking(settings: Settings, recorded: dict[str, str]) -> Chunking:
+    chunking = Chunking.from_id(recorded["chunking"])
+    for key in ("strategy", "tokens", "overlap"):
+        wanted, present = getattr(settings.chunk, key), getattr(chunking, key)
+        if f"chunk.{key}" in settings.explicit and wanted != present:
+            raise refusal(f"chunk.{key}", wanted, present)
+    return chunking
+
+
+def recorded_granularity(settings: Settings, recorded: dict[str, str]) -> Granularity:
+    wanted, present = settings.partition.granularity, recorded["granularity"]
+    if "partition.granularity" in settings.explicit and wanted != present:
+        raise refusal("partition.granularity", wanted, present)
+    return present  # pyright: ignore[reportReturnType]
+
+
+def refusal(setting: str, wanted: object, present: object) -> ConfigurationError:
+    return ConfigurationError(f"{setting} is {wanted}, but this lake was made with {present}. {WAY_ON}")
+
+
+def known_model(name: str) -> Model:
+    try:
+        return find_model(name)
+    except ModelNotFound as error:
+        raise ConfigurationError(f"model.name: {error}") from error
+
+
+def checked(chunking: Chunking, model: Model) -> None:
+    try:
+        check_chunking(chunking, model.window)
+    except ChunkingError as error:
+        raise ConfigurationError(str(error)) from error

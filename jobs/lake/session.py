@@ -1,0 +1,127 @@
+"""The Spark session: where it runs, with which JARs; all that needs sparkContext or the JVM stands here."""
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+from collections.abc import Iterator
+from pathlib import Path
+
+from pyspark.errors import AnalysisException
+from pyspark.sql import DataFrame, SparkSession
+
+from ..errors import ConfigurationError, LakevecError
+from ..settings import Spark
+
+GET_JAVA = (
+    "Install a Java 17 runtime (Debian and Ubuntu: apt install openjdk-17-jre-headless; macOS: brew install "
+    "openjdk@17) and put it on the PATH or name its folder in JAVA_HOME."
+)
+
+
+def spark_session(settings: Spark) -> SparkSession:
+    """The session that is there (Databricks, a notebook), or a new one by `settings`.
+
+    Delta's JARs are fetched once into the user's cache and named as files from then on, which
+    starts a session in half the time.
+    """
+    present = SparkSession.getActiveSession()
+    if present is not None or "DATABRICKS_RUNTIME_VERSION" in os.environ:
+        return present or SparkSession.builder.getOrCreate()
+    require_java()
+    os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+    builder = SparkSession.builder.appName("lakevec").config(map=settings.conf)
+    if settings.master:
+        builder = builder.master(settings.master)
+    fetched = delta_jars()
+    if fetched:
+        builder = builder.config("spark.jars", ",".join(str(jar) for jar in fetched))
+    else:
+        builder = builder.config("spark.jars.packages", delta_package()).config(
+            "spark.jars.ivy", str(ivy_folder())
+        )
+    with jvm_output_to(spark_log()):
+        spark = builder.getOrCreate()
+    spark.sparkContext.setLogLevel(settings.conf.get("spark.log.level", "WARN"))
+    if not fetched:
+        complete_marker().touch()
+    return spark
+
+
+def spark_log() -> Path:
+    """Where the JVM and the Python workers write what they have to say."""
+    return cache_folder() / "spark.log"
+
+
+@contextlib.contextmanager
+def jvm_output_to(log: Path) -> Iterator[None]:
+    """Give the JVM that is started meanwhile a log file for its output.
+
+    The terminal belongs to progress and answers, stdout to `--json`; the JVM inherits both otherwise.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = os.dup(1), os.dup(2)
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        except Exception as error:
+            raise LakevecError(f"Spark did not start: {error}. Its own words are in {log}.") from error
+        finally:
+            for descriptor, original in zip((1, 2), kept, strict=True):
+                os.dup2(original, descriptor)
+                os.close(original)
+
+
+def delta_package() -> str:
+    """Maven coordinate of the Delta that belongs to the installed delta-spark and pyspark."""
+    spark_version = ".".join(metadata.version("pyspark").split(".")[:2])
+    return f"io.delta:delta-spark_{spark_version}_2.13:{metadata.version('delta-spark')}"
+
+
+def cache_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lakevec"
+
+
+def ivy_folder() -> Path:
+    return cache_folder() / ("jars-" + delta_package().replace(":", "-"))
+
+
+def complete_marker() -> Path:
+    return ivy_folder() / "complete"
+
+
+def delta_jars() -> list[Path]:
+    """The JARs fetched earlier; empty unless that fetch came to its end."""
+    return sorted((ivy_folder() / "jars").glob("*.jar")) if complete_marker().exists() else []
+
+
+def require_java() -> None:
+    """Say what is missing before Spark's launcher fails in its own words."""
+    home = os.environ.get("JAVA_HOME")
+    java = Path(home) / "bin" / "java" if home else shutil.which("java")
+    if not java or not Path(java).exists():
+        raise ConfigurationError(f"Spark needs Java, and there is none. {GET_JAVA}")
+    said = subprocess.run([str(java), "-version"], capture_output=True, text=True).stderr
+    version = re.search(r'version "(\d+)', said)
+    if version and int(version.group(1)) < 17:
+        raise ConfigurationError(f"Spark needs Java 17 or newer; {java} is version {version.group(1)}. {GET_JAVA}")
+
+
+def materialised(frame: DataFrame) -> DataFrame:
+    """The same rows, computed once: what follows sees one state and pays once.
+
+    Where the cluster cannot keep rows (serverless), the frame itself is returned.
+    """
+    try:
+        return frame.localCheckpoint(eager=True)
+    except AnalysisException as error:
+        if "NOT_SUPPORTED" in (error.getCondition() or ""):
+            return frame
+        raise

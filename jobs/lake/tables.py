@@ -1,0 +1,257 @@
+"""The lake's tables: every column, its type and what it means, and how a table is read and changed.
+
+Keys are hex digests (udfs/keys.py). Offsets count Unicode code points of the document's text.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from delta.tables import DeltaTable
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import (
+    ArrayType,
+    BooleanType,
+    DataType,
+    DoubleType,
+    FloatType,
+    IntegerType,
+    LongType,
+    StringType,
+    StructField,
+    StructType,
+    TimestampType,
+)
+
+SCHEMA_VERSION = "1"
+
+TEXT, INT, LONG, TIME = StringType(), IntegerType(), LongType(), TimestampType()
+
+
+def column(name: str, kind: DataType, comment: str, required: bool = False) -> StructField:
+    return StructField(name, kind, not required, {"comment": comment})
+
+
+def struct(**fields: DataType) -> StructType:
+    return StructType([StructField(name, kind) for name, kind in fields.items()])
+
+
+HEADINGS = ArrayType(struct(start=INT, end=INT, level=INT, text=TEXT))
+PAGES = ArrayType(struct(start=INT, end=INT, number=INT))
+REASON = struct(stage=TEXT, error_class=TEXT, message=TEXT, attempts=INT, at=TIME)
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table's definition. `volatile` columns do not count when rows are compared."""
+
+    name: str
+    comment: str
+    key: tuple[str, ...]
+    schema: StructType
+    volatile: frozenset[str] = field(default_factory=frozenset)
+
+
+FILES = Table(
+    "files",
+    "One source file and what became of it",
+    ("uri",),
+    StructType(
+        [
+            column("uri", TEXT, "The file's path as the source lists it", required=True),
+            column("size", LONG, "Bytes"),
+            column("modified_at", TIME, "The file's modification time"),
+            column("hash", TEXT, "Hash of the bytes"),
+            column("state", TEXT, "parsed or quarantined"),
+            column("reason", REASON, "Why it is quarantined: stage, error class, message, attempts, time"),
+            column("documents", INT, "Documents that it holds"),
+            column("seen_at", TIME, "When this version of it was read"),
+        ]
+    ),
+)
+
+DOCUMENTS = Table(
+    "documents",
+    "One text: a file, or a message or channel-day within one",
+    ("doc_id",),
+    StructType(
+        [
+            column("doc_id", TEXT, "Hash of uri and part", required=True),
+            column("uri", TEXT, "The file that it comes from"),
+            column("part", TEXT, "Message-ID or channel-day within the file; empty for a whole file"),
+            column("title", TEXT, "Its own title, else the file's name"),
+            column("titled", BooleanType(), "Whether the title stands in the document itself"),
+            column("media_type", TEXT, "Media type of the file or of the part"),
+            column("text", TEXT, "Clean, Markdown-like text, heading lines included"),
+            column("headings", HEADINGS, "Heading lines as ranges of the text"),
+            column("pages", PAGES, "Pages, slides or sheets as ranges of the text"),
+            column("doc_timestamp", TIME, "The document's own time"),
+            column("doc_timestamp_origin", TEXT, "Where that time was found"),
+            column("changed_at", TIME, "When this row was last written"),
+        ]
+    ),
+    frozenset({"changed_at"}),
+)
+
+CHUNKS = Table(
+    "chunks",
+    "One passage of a document: text is document.text[start:end]",
+    ("chunk_id",),
+    StructType(
+        [
+            column("chunk_id", TEXT, "Hash of doc_id, chunking, content_hash and occurrence", required=True),
+            column("doc_id", TEXT, "The document that it is part of"),
+            column("ordinal", INT, "Its place among the document's chunks, from 0"),
+            column("start", INT, "First code point in the document's text"),
+            column("end", INT, "One past the last code point"),
+            column("text", TEXT, "The passage"),
+            column("prefix", TEXT, "Title and heading path that are embedded before the text"),
+            column("content_hash", TEXT, "Hash of prefix and text: what is embedded"),
+            column("tokens", INT, "Tokens of prefix and text, counted by the model's tokenizer"),
+            column("heading_path", TEXT, "Headings above it, outermost first, joined by ' > '"),
+            column("page", INT, "Page on which it begins"),
+            column("last_page", INT, "Page on which it ends"),
+            column("uri", TEXT, "The document's file"),
+            column("title", TEXT, "The document's title"),
+            column("doc_timestamp", TIME, "The document's own time"),
+        ]
+    ),
+)
+
+VECTORS = Table(
+    "vectors",
+    "One embedded text; written once and never paid for again",
+    ("content_hash", "model_id"),
+    StructType(
+        [
+            column("content_hash", TEXT, "Hash of what was embedded", required=True),
+            column("model_id", TEXT, "Model, hash of its weights, pooling and normalisation", required=True),
+            column("vector", ArrayType(FloatType(), False), "Unit vector"),
+        ]
+    ),
+)
+
+EMBEDDINGS = Table(
+    "embeddings",
+    "One passage as Milvus shall hold it; Milvus mirrors this table and nothing else",
+    ("chunk_id",),
+    StructType(
+        [
+            column("chunk_id", TEXT, "The passage", required=True),
+            column("model_id", TEXT, "Model of the vector"),
+            column("doc_id", TEXT, "The document that it is part of"),
+            column("partition", TEXT, "Time range of the Milvus partition, such as 2024 or 2024_05"),
+            column("doc_timestamp", TIME, "The document's own time"),
+            column("uri", TEXT, "The document's file"),
+            column("title", TEXT, "The document's title"),
+            column("heading_path", TEXT, "Headings above the passage"),
+            column("page", INT, "Page on which it begins"),
+            column("start", INT, "First code point in the document's text"),
+            column("end", INT, "One past the last code point"),
+            column("text", TEXT, "The passage"),
+            column("content_hash", TEXT, "Hash of what was embedded"),
+            column("vector", ArrayType(FloatType(), False), "Unit vector"),
+        ]
+    ),
+    frozenset({"vector"}),
+)
+
+PARTITIONS = Table(
+    "partitions",
+    "One generation of one time range in Milvus: how it came to be. What is live, Milvus itself says",
+    ("collection", "range", "generation"),
+    StructType(
+        [
+            column("collection", TEXT, "Milvus collection", required=True),
+            column("range", TEXT, "Time range, such as 2024 or 2024_05", required=True),
+            column("generation", INT, "Counts the builds of this range, from 1", required=True),
+            column("way", TEXT, "build or patch"),
+            column("state", TEXT, "live or retired"),
+            column("rows", LONG, "Rows when it became live"),
+            column("version", LONG, "Version of `embeddings` that it held then"),
+            column("index_type", TEXT, "Vector index"),
+            column("index_build", TEXT, "Its build parameters, as JSON"),
+            column("import_tasks", ArrayType(LongType()), "Milvus's import tasks"),
+            column("seconds", DoubleType(), "From the first file written to live"),
+            column("at", TIME, "When it became live"),
+        ]
+    ),
+)
+
+TABLES = (FILES, DOCUMENTS, CHUNKS, VECTORS, EMBEDDINGS, PARTITIONS)
+
+
+@dataclass(frozen=True)
+class LakeTables:
+    """Where the tables lie: `path/<table>`, or in a catalogue schema."""
+
+    spark: SparkSession
+    path: str
+    catalog_schema: str | None = None
+
+    def identifier(self, table: Table) -> str:
+        """The table's name for SQL."""
+        if self.catalog_schema:
+            return f"{self.catalog_schema}.{table.name}"
+        return f"delta.`{self.path}/{table.name}`"
+
+    def delta(self, table: Table) -> DeltaTable:
+        if self.catalog_schema:
+            return DeltaTable.forName(self.spark, f"{self.catalog_schema}.{table.name}")
+        return DeltaTable.forPath(self.spark, f"{self.path}/{table.name}")
+
+    def read(self, table: Table, version: int | None = None) -> DataFrame:
+        reader = self.spark.read if version is None else self.spark.read.option("versionAsOf", version)
+        if self.catalog_schema:
+            return reader.table(f"{self.catalog_schema}.{table.name}")
+        return reader.format("delta").load(f"{self.path}/{table.name}")
+
+    def changes(self, table: Table, first: int, last: int) -> DataFrame:
+        """The change feed of the versions first..last, both included."""
+        reader = (
+            self.spark.read.option("readChangeFeed", "true")
+            .option("startingVersion", first)
+            .option("endingVersion", last)
+        )
+        if self.catalog_schema:
+            return reader.table(f"{self.catalog_schema}.{table.name}")
+        return reader.format("delta").load(f"{self.path}/{table.name}")
+
+    def feed(self, table: Table) -> DataFrame:
+        """The change feed as a stream; it begins with a snapshot of what is."""
+        reader = self.spark.readStream.option("readChangeFeed", "true")
+        if self.catalog_schema:
+            return reader.table(f"{self.catalog_schema}.{table.name}")
+        return reader.format("delta").load(f"{self.path}/{table.name}")
+
+    def exists(self, table: Table) -> bool:
+        if self.catalog_schema:
+            return self.spark.catalog.tableExists(f"{self.catalog_schema}.{table.name}")
+        return DeltaTable.isDeltaTable(self.spark, f"{self.path}/{table.name}")
+
+    def create(self, table: Table, properties: Mapping[str, str]) -> None:
+        """Create the table where it is missing."""
+        builder = DeltaTable.createIfNotExists(self.spark).addColumns(table.schema).comment(table.comment)
+        if self.catalog_schema:
+            builder = builder.tableName(f"{self.catalog_schema}.{table.name}")
+        else:
+            builder = builder.location(f"{self.path}/{table.name}")
+        fixed = {
+            "delta.enableChangeDataFeed": "true",
+            "delta.enableDeletionVectors": "true",
+            "lakevec.schema_version": SCHEMA_VERSION,
+        }
+        for key, value in {**fixed, **properties}.items():
+            builder = builder.property(key, value)
+        builder.execute()
+
+    def properties(self, table: Table) -> dict[str, str]:
+        return dict(self.delta(table).detail().select("properties").first()[0])  # pyright: ignore[reportOptionalSubscript]
+
+    def version(self, table: Table) -> int:
+        """The newest version of the table."""
+        return self.delta(table).history(1).select("version").first()[0]  # pyright: ignore[reportOptionalSubscript]
+
+    def quarantine(self) -> DataFrame:
+        """Files that could not be turned into documents, and why: (uri, stage, error_class, ...)."""
+        return self.read(FILES).where(F.col("state") == "quarantined").select("uri", "modified_at", "reason.*")

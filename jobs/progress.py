@@ -1,0 +1,96 @@
+"""What a person sees while it works: a bar on a terminal, structured lines elsewhere."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import structlog
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+Advance = Callable[[int], None]
+
+
+def structured_lines(stream=sys.stderr) -> None:
+    """Log as lines of key=value pairs, with time and level, to `stream`."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.WriteLoggerFactory(stream),
+    )
+
+
+class Progress:
+    """Tells how far the long work is: rows, rate and time left."""
+
+    def __init__(self, terminal: bool | None = None):
+        self.console = Console(stderr=True)
+        self.terminal = self.console.is_terminal if terminal is None else terminal
+        if not self.terminal:
+            structured_lines()
+        self.logger = structlog.get_logger()
+
+    def log(self, event: str, **facts: object) -> None:
+        """One event with its facts. Never a secret."""
+        if self.terminal:
+            self.console.print(f"[dim]{event}[/dim] " + " ".join(f"{key}={value}" for key, value in facts.items()))
+        else:
+            self.logger.info(event, **facts)
+
+    @contextmanager
+    def task(self, stage: str, unit: str, total: int) -> Iterator[Advance]:
+        """A piece of work of `total` units; the function that it yields is told of units done."""
+        if not total:
+            yield lambda _: None
+        elif self.terminal:
+            yield from self.bar(stage, unit, total)
+        else:
+            yield from self.lines(stage, unit, total)
+
+    def bar(self, stage: str, unit: str, total: int) -> Iterator[Advance]:
+        columns = (
+            TextColumn(f"{stage:<7}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn(unit),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+        )
+        begun = time.monotonic()
+        with Bars(*columns, console=self.console) as bars:
+            task = bars.add_task(stage, total=total, rate="")
+            done = 0
+
+            def advance(units: int) -> None:
+                nonlocal done
+                done += units
+                bars.update(task, completed=done, rate=f"{done / (time.monotonic() - begun):.1f} {unit}/s")
+
+            yield advance
+
+    def lines(self, stage: str, unit: str, total: int) -> Iterator[Advance]:
+        begun = time.monotonic()
+        done = 0
+
+        def advance(units: int) -> None:
+            nonlocal done
+            done += units
+            rate = done / max(time.monotonic() - begun, 1e-9)
+            left = (total - done) / rate if rate else 0
+            self.log(
+                f"{stage}.progress",
+                done=done,
+                total=total,
+                unit=unit,
+                per_second=round(rate, 1),
+                seconds_left=round(left),
+            )
+
+        yield advance

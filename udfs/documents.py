@@ -1,0 +1,137 @@
+"""From files to documents: Arrow rows of files in, Arrow rows of documents and of outcomes out.
+
+Every file gives one row that says what became of it (`doc_id` is null there), after the rows of
+its documents. A file that fails costs nothing but itself.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import PurePosixPath
+
+import pyarrow as pa
+
+from .dates import document_date
+from .keys import bytes_hash, doc_id
+from .parse.document import Document, ParseError
+from .parse.isolated import IsolatedParser
+
+HEADINGS = pa.list_(
+    pa.struct([("start", pa.int32()), ("end", pa.int32()), ("level", pa.int32()), ("text", pa.string())])
+)
+PAGES = pa.list_(pa.struct([("start", pa.int32()), ("end", pa.int32()), ("number", pa.int32())]))
+
+SCHEMA = pa.schema(
+    [
+        ("uri", pa.string()),
+        ("size", pa.int64()),
+        ("modified_at", pa.timestamp("us", tz="UTC")),
+        # what became of the file: parsed, quarantined, touched (other time, same bytes), vanished
+        ("state", pa.string()),
+        ("hash", pa.string()),
+        ("documents", pa.int32()),
+        ("error_stage", pa.string()),
+        ("error_class", pa.string()),
+        ("error_message", pa.string()),
+        # one document
+        ("doc_id", pa.string()),
+        ("part", pa.string()),
+        ("title", pa.string()),
+        ("titled", pa.bool_()),
+        ("media_type", pa.string()),
+        ("text", pa.string()),
+        ("headings", HEADINGS),
+        ("pages", PAGES),
+        ("doc_timestamp", pa.timestamp("us", tz="UTC")),
+        ("doc_timestamp_origin", pa.string()),
+    ]
+)
+
+# A batch is handed on when its texts reach this many characters: memory stays flat over large files.
+CHARACTERS_PER_BATCH = 16_000_000
+LONGEST_MESSAGE = 1_000
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What parsing one file may take."""
+
+    timeout_seconds: float
+    memory_mb: int
+
+
+@cache
+def kept_parser(limits: Limits) -> IsolatedParser:
+    """One child process per worker, kept over files and micro-batches."""
+    return IsolatedParser(limits.timeout_seconds, limits.memory_mb)
+
+
+def documents_of(
+    batches: Iterator[pa.RecordBatch], read: Callable[[str], bytes], limits: Limits
+) -> Iterator[pa.RecordBatch]:
+    """Rows of SCHEMA for rows of (uri, size, modified_at, known_hash).
+
+    known_hash is the hash of the bytes that were parsed before, or null; equal bytes are not parsed
+    again.
+    """
+    rows: list[dict] = []
+    characters = 0
+    for batch in batches:
+        for file in batch.to_pylist():
+            for row in rows_of_file(file, read, limits):
+                rows.append(row)
+                characters += len(row.get("text") or "")
+            if characters >= CHARACTERS_PER_BATCH:
+                yield pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
+                rows, characters = [], 0
+    if rows:
+        yield pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
+
+
+def rows_of_file(file: dict, read: Callable[[str], bytes], limits: Limits) -> list[dict]:
+    outcome = {key: file[key] for key in ("uri", "size", "modified_at")}
+    try:
+        data = read(file["uri"])
+    except FileNotFoundError:
+        # Gone since it was listed: the next listing says the same.
+        return [{**outcome, "state": "vanished"}]
+    except OSError as error:
+        return [{**outcome, "state": "quarantined", **failure("read", error)}]
+    outcome["hash"] = bytes_hash(data)
+    if outcome["hash"] == file["known_hash"]:
+        return [{**outcome, "state": "touched"}]
+    name = PurePosixPath(file["uri"]).name
+    try:
+        documents = kept_parser(limits).parse(data, name)
+        # A key twice would end the MERGE of everybody's rows: the later of two equal parts holds.
+        rows = list({row["doc_id"]: row for row in (row_of_document(d, file) for d in documents)}.values())
+    except ParseError as error:
+        return [{**outcome, "state": "quarantined", **failure("parse", error)}]
+    return [*rows, {**outcome, "state": "parsed", "documents": len(rows)}]
+
+
+def row_of_document(document: Document, file: dict) -> dict:
+    name = PurePosixPath(file["uri"]).name
+    date = document_date(document.dates, name, file["modified_at"], datetime.now(UTC))
+    return {
+        "uri": file["uri"],
+        "doc_id": doc_id(file["uri"], document.part),
+        "part": document.part,
+        "title": document.title or name,
+        "titled": bool(document.title),
+        "media_type": document.media_type,
+        "text": document.text,
+        "headings": [vars(heading) for heading in document.headings],
+        "pages": [vars(page) for page in document.pages],
+        "doc_timestamp": date.at,
+        "doc_timestamp_origin": date.origin,
+    }
+
+
+def failure(stage: str, error: Exception) -> dict:
+    return {
+        "error_stage": stage,
+        "error_class": getattr(error, "error_class", None) or type(error).__name__,
+        "error_message": str(error)[:LONGEST_MESSAGE],
+    }
