@@ -1,7 +1,7 @@
 """Files -> `documents`: list the source, compare with `files`, read and parse what is new or changed."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import pyarrow as pa
@@ -14,7 +14,7 @@ from .errors import SourceError
 from .lake.changes import DELETE, apply, reconcile
 from .lake.lake import Lake
 from .lake.listing import listings
-from .lake.session import materialised
+from .lake.session import materialised, parallel_tasks
 from .lake.source import check_source, read_file, source_root
 from .lake.stream import run_once
 from .lake.tables import DOCUMENTS, FILES
@@ -37,24 +37,17 @@ PARSED_SCHEMA = """
 
 @dataclass
 class Ingested:
-    """What one run of this stage did. files_seen is the whole listing, documents the rows written."""
+    """What one run of this stage did.
+
+    files_seen: the whole listing; changes: files that were new, changed or gone; documents: rows
+    written; deleted: documents deleted.
+    """
 
     files_seen: int = 0
-    files_changed: int = 0
+    changes: int = 0
     documents: int = 0
     quarantined: int = 0
     deleted: int = 0
-
-
-@dataclass
-class Differences:
-    """The listing against `files`: rows of (uri, size, modified_at, known_hash, change) and their numbers."""
-
-    rows: DataFrame
-    new: int = 0
-    changed: int = 0
-    gone: int = 0
-    kinds: dict[str, int] = field(default_factory=dict)
 
 
 def ingest(lake: Lake, settings: Settings, progress: Progress, allow_deletes: bool = False) -> Ingested:
@@ -88,16 +81,15 @@ def follow(
     done: Ingested,
 ) -> None:
     """Bring `documents` and `files` to the state of one listing, the newest files first."""
-    found = differences(listing, lake.tables.read(FILES))
-    rows = materialised(found)
+    rows = materialised(differences(listing, lake.tables.read(FILES)))
     number = {row["change"]: row["count"] for row in rows.groupBy("change").count().collect()}
+    done.changes += sum(number.values())
     if number.get("gone"):
         if not allow_deletes:
             guard(rows, number["gone"], lake.tables.read(FILES).count(), root, settings)
         done.deleted += remove(lake, rows.where("change = 'gone'").select("uri"))
         progress.log("files.deleted", files=number["gone"], documents=done.deleted)
     waiting = number.get("new", 0) + number.get("changed", 0)
-    done.files_changed += waiting
     with progress.task("ingest", "files", waiting) as advance:
         for piece in pieces(rows.where("change <> 'gone'"), waiting, settings.ingest.max_files):
             advance(ingest_piece(lake, piece, root, settings, done))
@@ -255,5 +247,4 @@ def remove(lake: Lake, gone: DataFrame) -> int:
 
 def task_count(lake: Lake, rows: int) -> int:
     """Tasks for `rows` files: enough for every core, small enough that one slow file holds up few others."""
-    cores = int(lake.tables.spark.conf.get("spark.default.parallelism", "8") or 8)
-    return max(1, min(rows, 4 * cores))
+    return max(1, min(rows, 4 * parallel_tasks(lake.tables.spark)))

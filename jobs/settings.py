@@ -110,9 +110,7 @@ class Load(Section):
         None, description="Where import files are written: a folder or bucket that the Milvus server reads"
     )
     build_rows: int = Field(20_000, ge=0, description="A range with more changed rows than this may be built anew")
-    build_share: float = Field(
-        0.5, ge=0, le=1, description="... if they are also more than this share of the range"
-    )
+    build_share: float = Field(0.5, ge=0, le=1, description="... if they are also more than this share of the range")
 
 
 class Mlflow(Section):
@@ -187,7 +185,9 @@ def load_settings(
     merged: dict[str, dict[str, Any]] = {}
     for layer in [base, *layers]:
         merge_into(merged, layer)
-    explicit = frozenset(f"{section}.{key}" for layer in layers for section, keys in layer.values.items() for key in keys)
+    explicit = frozenset(
+        f"{section}.{key}" for layer in layers for section, keys in layer.values.items() for key in keys
+    )
     try:
         return Settings(**merged, explicit=explicit)
     except ValidationError as error:

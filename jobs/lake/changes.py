@@ -1,7 +1,5 @@
 """Deciding what a table needs, and doing it: pure comparison first, one MERGE of the differences after."""
 
-from collections.abc import Sequence
-
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
@@ -42,7 +40,10 @@ def reconcile(desired: DataFrame, present: DataFrame, table: Table) -> DataFrame
     action = (
         F.when(F.col("_row").isNull(), DELETE)
         .when(F.col("_is_there").isNull(), INSERT)
-        .when(~F.struct(*[F.col("_row")[name].alias(name) for name in compared]).eqNullSafe(F.col("_had")), UPDATE)
+        .when(
+            ~F.struct(*[F.col("_row")[name].alias(name) for name in compared]).eqNullSafe(F.col("_had")),
+            UPDATE,
+        )
     )
     return (
         wanted.join(had, list(table.key), "full_outer")
@@ -75,16 +76,12 @@ def apply(lake: LakeTables, table: Table, actions: DataFrame) -> dict[str, int]:
         .merge(actions.alias("action"), condition)
         .whenMatchedDelete(f"action.action = '{DELETE}'")
         .whenMatchedUpdate(f"action.action <> '{DELETE}'", written)
-        .whenNotMatchedInsert(
-            f"action.action <> '{DELETE}'", written
-        )
+        .whenNotMatchedInsert(f"action.action <> '{DELETE}'", written)
         .execute()
     )
     return done
 
 
-def without_parent(children: DataFrame, parents: DataFrame, key: str, columns: Sequence[str]) -> DataFrame:
+def without_parent(children: DataFrame, parents: DataFrame, key: str, table: Table) -> DataFrame:
     """Delete actions for the children whose parent is gone."""
-    return (
-        children.join(parents.select(key), key, "left_anti").select(*columns).withColumn("action", F.lit(DELETE))
-    )
+    return children.join(parents.select(key), key, "left_anti").select(*table.key).withColumn("action", F.lit(DELETE))

@@ -16,9 +16,8 @@ from pyspark.sql.streaming.datasource import ReadLimit, SupportsTriggerAvailable
 from .source import list_files
 
 NAME = "lakevec_listing"
-ARROW_SCHEMA = pa.schema(
-    [("uri", pa.string()), ("size", pa.int64()), ("modified_at", pa.timestamp("us", tz="UTC"))]
-)
+ARROW_SCHEMA = pa.schema([("uri", pa.string()), ("size", pa.int64()), ("modified_at", pa.timestamp("us", tz="UTC"))])
+SPARK_SCHEMA = "uri string, size bigint, modified_at timestamp"
 ROWS_PER_BATCH = 50_000
 
 
@@ -30,7 +29,7 @@ class ListingSource(DataSource):
         return NAME
 
     def schema(self) -> str:
-        return "uri string, size bigint, modified_at timestamp"
+        return SPARK_SCHEMA
 
     def streamReader(self, schema) -> "ListingReader":  # noqa: N802 (Spark's name)
         return ListingReader(
@@ -61,20 +60,29 @@ class ListingReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
         return [InputPartition(end["at"])]
 
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
-        files = list_files(self.root, self.include, self.exclude)
-        for first in range(0, len(files), ROWS_PER_BATCH):
-            some = files[first : first + ROWS_PER_BATCH]
-            yield pa.RecordBatch.from_arrays(
-                [
-                    pa.array([file.uri for file in some], pa.string()),
-                    pa.array([file.size for file in some], pa.int64()),
-                    pa.array([file.modified_us for file in some], pa.timestamp("us", tz="UTC")),
-                ],
-                schema=ARROW_SCHEMA,
-            )
+        yield from listing_batches(self.root, self.include, self.exclude)
 
     def commit(self, end: dict) -> None:
         """Nothing to forget: the listing is made anew every time."""
+
+
+def listing_batches(root: str, include: Sequence[str], exclude: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    files = list_files(root, include, exclude)
+    for first in range(0, len(files), ROWS_PER_BATCH):
+        some = files[first : first + ROWS_PER_BATCH]
+        yield pa.RecordBatch.from_arrays(
+            [
+                pa.array([file.uri for file in some], pa.string()),
+                pa.array([file.size for file in some], pa.int64()),
+                pa.array([file.modified_us for file in some], pa.timestamp("us", tz="UTC")),
+            ],
+            schema=ARROW_SCHEMA,
+        )
+
+
+def list_now(spark: SparkSession, root: str, include: Sequence[str], exclude: Sequence[str]) -> DataFrame:
+    """One listing, now: rows of (uri, size, modified_at)."""
+    return spark.createDataFrame(pa.Table.from_batches(listing_batches(root, include, exclude), schema=ARROW_SCHEMA))
 
 
 def listings(spark: SparkSession, root: str, include: Sequence[str], exclude: Sequence[str]) -> DataFrame:

@@ -12,9 +12,7 @@ from ..settings import Granularity
 if TYPE_CHECKING:
     from pyspark.sql import Column
 
-NAME = re.compile(
-    r"(?P<year>\d{4})(?:_q(?P<quarter>[1-4])|_w(?P<week>\d\d)|_(?P<month>\d\d)(?:_(?P<day>\d\d))?)?"
-)
+NAME = re.compile(r"(?P<year>\d{4})(?:_q(?P<quarter>[1-4])|_w(?P<week>\d\d)|_(?P<month>\d\d)(?:_(?P<day>\d\d))?)?")
 EPOCH = date(1970, 1, 1)
 MS_PER_DAY = 86_400_000
 

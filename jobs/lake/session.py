@@ -6,15 +6,15 @@ import re
 import shutil
 import subprocess
 import sys
-from importlib import metadata
 from collections.abc import Iterator
 from pathlib import Path
 
-from pyspark.errors import AnalysisException
+from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from ..errors import ConfigurationError, LakevecError
 from ..settings import Spark
+from .jars import cache_folder, fetching
 
 GET_JAVA = (
     "Install a Java 17 runtime (Debian and Ubuntu: apt install openjdk-17-jre-headless; macOS: brew install "
@@ -36,18 +36,12 @@ def spark_session(settings: Spark) -> SparkSession:
     builder = SparkSession.builder.appName("lakevec").config(map=settings.conf)
     if settings.master:
         builder = builder.master(settings.master)
-    fetched = delta_jars()
-    if fetched:
-        builder = builder.config("spark.jars", ",".join(str(jar) for jar in fetched))
-    else:
-        builder = builder.config("spark.jars.packages", delta_package()).config(
-            "spark.jars.ivy", str(ivy_folder())
-        )
-    with jvm_output_to(spark_log()):
-        spark = builder.getOrCreate()
+    with fetching() as where_from:
+        for key, value in where_from.items():
+            builder = builder.config(key, value)
+        with jvm_output_to(spark_log()):
+            spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel(settings.conf.get("spark.log.level", "WARN"))
-    if not fetched:
-        complete_marker().touch()
     return spark
 
 
@@ -79,29 +73,6 @@ def jvm_output_to(log: Path) -> Iterator[None]:
                 os.close(original)
 
 
-def delta_package() -> str:
-    """Maven coordinate of the Delta that belongs to the installed delta-spark and pyspark."""
-    spark_version = ".".join(metadata.version("pyspark").split(".")[:2])
-    return f"io.delta:delta-spark_{spark_version}_2.13:{metadata.version('delta-spark')}"
-
-
-def cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lakevec"
-
-
-def ivy_folder() -> Path:
-    return cache_folder() / ("jars-" + delta_package().replace(":", "-"))
-
-
-def complete_marker() -> Path:
-    return ivy_folder() / "complete"
-
-
-def delta_jars() -> list[Path]:
-    """The JARs fetched earlier; empty unless that fetch came to its end."""
-    return sorted((ivy_folder() / "jars").glob("*.jar")) if complete_marker().exists() else []
-
-
 def require_java() -> None:
     """Say what is missing before Spark's launcher fails in its own words."""
     home = os.environ.get("JAVA_HOME")
@@ -125,3 +96,18 @@ def materialised(frame: DataFrame) -> DataFrame:
         if "NOT_SUPPORTED" in (error.getCondition() or ""):
             return frame
         raise
+
+
+def parallel_tasks(spark: SparkSession) -> int:
+    """How many tasks run at once: what work is cut by."""
+    master = spark.conf.get("spark.master", "") or ""
+    if local := re.fullmatch(r"local(?:\[(\*|\d+)(?:,\d+)?\])?", master):
+        cores = local.group(1) or "1"
+        return os.cpu_count() or 1 if cores == "*" else int(cores)
+    if cluster := re.fullmatch(r"local-cluster\[(\d+),(\d+),\d+\]", master):
+        return int(cluster.group(1)) * int(cluster.group(2))
+    try:
+        return spark.sparkContext.defaultParallelism
+    except PySparkException:
+        # Spark Connect has no sparkContext.
+        return int(spark.conf.get("spark.default.parallelism", "8") or 8)

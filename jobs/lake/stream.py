@@ -1,13 +1,46 @@
-"""How a stage's stream is run: one micro-batch handler, its own errors kept through Spark's."""
+"""How a stage's stream is run: to its end, its own errors kept through Spark's, anew where its past is lost."""
 
+import shutil
 from collections.abc import Callable
 
+from pyarrow import fs
 from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame
 
 from ..errors import LakevecError
+from .source import filesystem
 
 Handler = Callable[[DataFrame, int], None]
+
+# What Delta says when the change feed's files or the log's versions were vacuumed.
+LOST_PAST = (
+    "FAILED_READ_FILE.FILE_NOT_EXIST",
+    "DELTA_TRUNCATED_TRANSACTION_LOG",
+    "DELTA_CHANGE_DATA_FILE_NOT_FOUND",
+    "DELTA_VERSION_NOT_FOUND",
+    "DELTA_FILE_NOT_FOUND",
+    # The table was deleted and made again.
+    "DIFFERENT_DELTA_TABLE_READ_BY_STREAMING_SOURCE",
+)
+
+
+def work_off(feed: Callable[[], DataFrame], checkpoint: str, handle: Handler, begin_anew: Callable[[], None]) -> None:
+    """Hand all that waits in a change feed to `handle`, then return.
+
+    A feed that begins gives what is, not what was deleted before: without a checkpoint, or when the
+    feed's past was vacuumed, `begin_anew` deletes the rows whose parent is gone, and the stream starts
+    with a snapshot.
+    """
+    if not has_checkpoint(checkpoint):
+        begin_anew()
+    try:
+        run_once(feed(), checkpoint, handle)
+    except LakevecError as error:
+        if not any(condition in str(error) for condition in LOST_PAST):
+            raise
+        delete_folder(checkpoint)
+        begin_anew()
+        run_once(feed(), checkpoint, handle)
 
 
 def run_once(stream: DataFrame, checkpoint: str, handle: Handler) -> None:
@@ -33,9 +66,23 @@ def run_once(stream: DataFrame, checkpoint: str, handle: Handler) -> None:
     try:
         query.awaitTermination()
     except StreamingQueryException as error:
-        if raised:
+        if raised and isinstance(raised[0], LakevecError):
             raise raised[0] from error
         raise LakevecError(f"The stream over {checkpoint} failed: {error}") from error
     finally:
         if query.isActive:
             query.stop()
+
+
+def has_checkpoint(checkpoint: str) -> bool:
+    """Whether a stream has begun there."""
+    system, path = filesystem(checkpoint)
+    return system.get_file_info(f"{path}/offsets").type == fs.FileType.Directory
+
+
+def delete_folder(folder: str) -> None:
+    system, path = filesystem(folder)
+    if isinstance(system, fs.LocalFileSystem):
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        system.delete_dir(path)

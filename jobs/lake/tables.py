@@ -149,6 +149,7 @@ EMBEDDINGS = Table(
             column("start", INT, "First code point in the document's text"),
             column("end", INT, "One past the last code point"),
             column("text", TEXT, "The passage"),
+            column("cut", ArrayType(TEXT), "Which of its strings were cut to the 65,535 bytes that Milvus holds"),
             column("content_hash", TEXT, "Hash of what was embedded"),
             column("vector", ArrayType(FloatType(), False), "Unit vector"),
         ]
@@ -223,6 +224,13 @@ class LakeTables:
         if self.catalog_schema:
             return reader.table(f"{self.catalog_schema}.{table.name}")
         return reader.format("delta").load(f"{self.path}/{table.name}")
+
+    def append(self, table: Table, rows: DataFrame) -> None:
+        writer = rows.select(*table.schema.names).write.format("delta").mode("append")
+        if self.catalog_schema:
+            writer.saveAsTable(f"{self.catalog_schema}.{table.name}")
+        else:
+            writer.save(f"{self.path}/{table.name}")
 
     def exists(self, table: Table) -> bool:
         if self.catalog_schema:

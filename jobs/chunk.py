@@ -1,0 +1,62 @@
+"""`documents` -> `chunks`: split new and changed documents, merge by chunk_id."""
+
+from dataclasses import dataclass
+from functools import partial
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from ..udfs.chunk import Chunking, chunks_of
+from .lake.changes import apply, last_changes, reconcile, without_parent
+from .lake.lake import Lake
+from .lake.session import materialised, parallel_tasks
+from .lake.stream import work_off
+from .lake.tables import CHUNKS, DOCUMENTS
+from .progress import Progress
+
+
+@dataclass
+class Chunked:
+    """What one run of this stage did. chunks are rows written, deleted rows deleted."""
+
+    documents: int = 0
+    chunks: int = 0
+    deleted: int = 0
+
+
+def chunk(lake: Lake, progress: Progress) -> Chunked:
+    """Work off the change feed of `documents`."""
+    done = Chunked()
+
+    def handle(feed: DataFrame, _: int) -> None:
+        changed = materialised(last_changes(feed, "doc_id"))
+        documents = changed.count()
+        with progress.task("chunk", "documents", documents) as advance:
+            desired = chunks_in(
+                changed.where("not deleted"),
+                lake.model.path,
+                lake.chunking,
+                parallel_tasks(lake.tables.spark),
+            )
+            present = lake.tables.read(CHUNKS).join(F.broadcast(changed.select("doc_id")), "doc_id", "left_semi")
+            merged = apply(lake.tables, CHUNKS, reconcile(desired, present, CHUNKS))
+            advance(documents)
+        done.documents += documents
+        done.chunks += merged["insert"] + merged["update"]
+        done.deleted += merged["delete"]
+
+    def begin_anew() -> None:
+        orphans = without_parent(lake.tables.read(CHUNKS), lake.tables.read(DOCUMENTS), "doc_id", CHUNKS)
+        done.deleted += apply(lake.tables, CHUNKS, orphans)["delete"]
+
+    work_off(lambda: lake.tables.feed(DOCUMENTS), lake.checkpoint("chunk"), handle, begin_anew)
+    return done
+
+
+def chunks_in(documents: DataFrame, model_path: str, chunking: Chunking, tasks: int) -> DataFrame:
+    """The chunks of these documents, with the columns of CHUNKS."""
+    return (
+        documents.select("doc_id", "uri", "title", "titled", "doc_timestamp", "text", "headings", "pages")
+        .repartition(tasks)
+        .mapInArrow(partial(chunks_of, model_path=model_path, chunking=chunking), CHUNKS.schema)
+    )

@@ -1,0 +1,239 @@
+"""The command line. Each command: settings, one call, an answer, an exit status."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from .errors import ConfigurationError, LakevecError
+from .progress import Progress
+from .settings import Settings, load_settings
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Turns a lake of documents into a searchable, always-current Milvus index.",
+)
+server_app = typer.Typer(no_args_is_help=True, help="The local Milvus server of this lake.")
+app.add_typer(server_app, name="server")
+
+
+@dataclasses.dataclass(frozen=True)
+class Invocation:
+    """What the global options said."""
+
+    settings: Callable[[], Settings]
+    json: bool
+
+    def answer(self, report: Any, for_people: Callable[[Any], None]) -> None:
+        """Print what a command found: one JSON object on stdout, or words."""
+        if self.json:
+            print(json.dumps(plain(report), ensure_ascii=False))
+        else:
+            for_people(report)
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    profile: Annotated[str | None, typer.Option(help="A profile in conf/, or the path of a YAML file.")] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="A setting; may be repeated."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout; logs on stderr.")] = False,
+) -> None:
+    context.obj = Invocation(lambda: load_settings(profile, overrides or []), as_json)
+
+
+Once = Annotated[bool, typer.Option("--once", help="Work off all that is there, then end (the default).")]
+AllowDeletes = Annotated[bool, typer.Option("--allow-deletes", help="Believe a source that lost many of its files.")]
+
+
+@app.command()
+def run(context: typer.Context, once: Once = True, allow_deletes: AllowDeletes = False) -> None:
+    """All stages, until the index equals the source."""
+    stages(context, None, allow_deletes)
+
+
+@app.command()
+def ingest(context: typer.Context, once: Once = True, allow_deletes: AllowDeletes = False) -> None:
+    """Files -> documents: read and parse what is new, changed or gone."""
+    stages(context, "ingest", allow_deletes)
+
+
+@app.command()
+def chunk(context: typer.Context, once: Once = True) -> None:
+    """Documents -> chunks."""
+    stages(context, "chunk")
+
+
+@app.command()
+def embed(context: typer.Context, once: Once = True) -> None:
+    """Chunks -> embeddings: embed every new text once."""
+    stages(context, "embed")
+
+
+@app.command()
+def load(context: typer.Context, once: Once = True) -> None:
+    """Embeddings -> Milvus."""
+    stages(context, "load")
+
+
+def stages(context: typer.Context, only: str | None, allow_deletes: bool = False) -> None:
+    invocation: Invocation = context.obj
+    with failures_told(invocation):
+        settings = invocation.settings()
+        # Spark and the rest are imported when they are needed: --help answers at once.
+        from .run import STAGES, run_once
+
+        chosen = (only,) if only else STAGES
+        report = run_once(settings, chosen, allow_deletes, Progress(False if invocation.json else None))
+        invocation.answer(report, print_run)
+
+
+@app.command()
+def search(
+    context: typer.Context,
+    query: Annotated[str, typer.Argument(help="A question, or words.")],
+    k: Annotated[int, typer.Option("-k", min=1, help="How many passages.")] = 10,
+    since: Annotated[str | None, typer.Option(help="Documents of this time or later, such as 2024-05-17.")] = None,
+    until: Annotated[str | None, typer.Option(help="Documents before this time.")] = None,
+) -> None:
+    """Find passages, with the places in their documents. Starts no Spark."""
+    invocation: Invocation = context.obj
+    with failures_told(invocation):
+        settings = invocation.settings()
+        bounds = moment(since, "--since"), moment(until, "--until")
+        from .search import search as find
+
+        invocation.answer(find(settings, query, k, *bounds), print_hits)
+
+
+@app.command()
+def status(context: typer.Context) -> None:
+    """Tables, partitions, quarantine, and how far each stage is behind."""
+    invocation: Invocation = context.obj
+    with failures_told(invocation):
+        settings = invocation.settings()
+        from .status import status as look
+
+        invocation.answer(look(settings), print_status)
+
+
+@server_app.command("start")
+def server_start(context: typer.Context) -> None:
+    """Start the server, or find it running; it stays until it is stopped."""
+    server(context, "start")
+
+
+@server_app.command("stop")
+def server_stop(context: typer.Context) -> None:
+    """Stop the server; its data stays."""
+    server(context, "stop")
+
+
+@server_app.command("status")
+def server_status(context: typer.Context) -> None:
+    """Whether it runs, where it listens and where its data lies."""
+    server(context, "status")
+
+
+def server(context: typer.Context, action: str) -> None:
+    invocation: Invocation = context.obj
+    with failures_told(invocation):
+        settings = invocation.settings()
+        from .lake.lake import lake_path
+        from .vectors import server as milvus_server
+
+        folder = milvus_server.server_folder(lake_path(settings))
+        state = getattr(milvus_server, action)(folder)
+        invocation.answer(state, lambda s: print(f"{s.state}  {s.uri or '-'}  data in {s.data_path}"))
+
+
+def moment(text: str | None, option: str) -> datetime | None:
+    """An ISO date or time; UTC where it names no offset."""
+    if text is None:
+        return None
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{option} {text}: expected a date or time such as 2024-05-17 or 2024-05-17T09:30+02:00."
+        ) from error
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+
+
+@contextmanager
+def failures_told(invocation: Invocation):
+    """Turn the errors that lakevec raises on purpose into a message and an exit status."""
+    try:
+        yield
+    except LakevecError as error:
+        if invocation.json:
+            print(json.dumps({"error": type(error).__name__, "message": str(error)}, ensure_ascii=False))
+        Console(stderr=True, soft_wrap=True, highlight=False).print(f"lakevec: {error}", markup=False)
+        raise typer.Exit(error.exit_status) from error
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses, times and containers as JSON has them."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return value
+
+
+def print_run(report: Any) -> None:
+    print(
+        f"{report.files_seen:,} files seen; {report.documents:,} documents written, {report.deleted:,} deleted, "
+        f"{report.quarantined:,} files quarantined\n"
+        f"{report.chunks:,} chunks written; {report.embedded:,} texts embedded, "
+        f"{report.embeddings_reused:,} embeddings reused\n"
+        f"{report.loaded:,} rows loaded into Milvus, {report.removed:,} removed; {report.seconds:.1f} s"
+    )
+
+
+def print_hits(report: Any) -> None:
+    for number, hit in enumerate(report.hits, 1):
+        place = " > ".join(filter(None, [hit.title, hit.heading_path])) or hit.uri
+        page = f", page {hit.page}" if hit.page else ""
+        print(f"{number}. {place}{page}")
+        print(f"   {hit.uri}, characters {hit.start}-{hit.end}, {hit.doc_timestamp:%Y-%m-%d}, score {hit.score:.3f}")
+        text = " ".join(hit.text.split())
+        print(f"   {text[:300]}{'…' if len(text) > 300 else ''}\n")
+    searched = ", ".join(report.partitions_searched) or "none"
+    print(f"{len(report.hits)} hits in {report.seconds * 1000:.0f} ms; ranges searched: {searched}")
+
+
+def print_status(report: Any) -> None:
+    for name, table in report.tables.items():
+        print(f"{name:<12}{table['rows']:>12,} rows   version {table['version']}")
+    print(f"\n{report.collection} in Milvus")
+    for name, rows in report.partitions.items():
+        print(f"  {name:<12}{rows['milvus_rows']:>10,} of {rows['lake_rows']:,} rows   {rows['state']}")
+    print("\nlag  " + "  ".join(f"{stage} {seconds} s" for stage, seconds in report.lag_seconds.items()))
+    if report.quarantined:
+        print(f"\n{len(report.quarantined)} files quarantined")
+        for file in report.quarantined:
+            print(f"  {file['uri']}\n    {file['reason']}")
+
+
+def main() -> None:
+    app(prog_name="lakevec")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

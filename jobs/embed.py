@@ -1,0 +1,150 @@
+"""`chunks` -> `vectors`, `embeddings`: embed each new text once, then merge what Milvus shall hold."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pandas as pd
+from pyspark import TaskContext
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from ..udfs.embed import vectors_in
+from .lake.changes import apply, last_changes, reconcile, without_parent
+from .lake.lake import Lake
+from .lake.ranges import range_of
+from .lake.session import materialised, parallel_tasks
+from .lake.stream import work_off
+from .lake.tables import CHUNKS, EMBEDDINGS, VECTORS
+from .progress import Progress
+from .settings import Granularity, Settings
+from .settings import Model as ModelSettings
+
+# The first piece of a run, per task: enough to measure a rate, small enough to fail early.
+FIRST_PIECE = 128
+
+# A VARCHAR of Milvus holds 65,535 bytes; so many code points always fit, whatever they are.
+LONGEST_VARCHAR_BYTES = 65_535
+CUT_CODE_POINTS = LONGEST_VARCHAR_BYTES // 4
+VARCHARS = ("uri", "title", "heading_path", "text")
+
+
+@dataclass
+class Embedded:
+    """What one run of this stage did.
+
+    embedded: texts that went through the model; reused: embeddings written with a vector that was
+    there already; deleted: embeddings deleted.
+    """
+
+    embedded: int = 0
+    embeddings: int = 0
+    reused: int = 0
+    deleted: int = 0
+
+
+def embed(lake: Lake, settings: Settings, progress: Progress) -> Embedded:
+    """Work off the change feed of `chunks`."""
+    done = Embedded()
+
+    def handle(feed: DataFrame, _: int) -> None:
+        changed = materialised(last_changes(feed, "chunk_id"))
+        wanted = changed.where("not deleted")
+        embedded = embed_missing(lake, wanted, settings, progress)
+        desired = embeddings_of(wanted, vectors_for(lake, wanted), lake.model.id, lake.granularity)
+        present = lake.tables.read(EMBEDDINGS).join(F.broadcast(changed.select("chunk_id")), "chunk_id", "left_semi")
+        merged = apply(lake.tables, EMBEDDINGS, reconcile(desired, present, EMBEDDINGS))
+        written = merged["insert"] + merged["update"]
+        done.embedded += embedded
+        done.embeddings += written
+        done.reused += max(written - embedded, 0)
+        done.deleted += merged["delete"]
+
+    def begin_anew() -> None:
+        orphans = without_parent(lake.tables.read(EMBEDDINGS), lake.tables.read(CHUNKS), "chunk_id", EMBEDDINGS)
+        done.deleted += apply(lake.tables, EMBEDDINGS, orphans)["delete"]
+
+    work_off(lambda: lake.tables.feed(CHUNKS), lake.checkpoint("embed"), handle, begin_anew)
+    return done
+
+
+def embed_missing(lake: Lake, chunks: DataFrame, settings: Settings, progress: Progress) -> int:
+    """Embed the texts that have no vector yet, piece by piece into `vectors`. Gives their number.
+
+    A piece is committed before the next begins, so that a crash keeps what was done.
+    """
+    known = lake.tables.read(VECTORS).where(F.col("model_id") == lake.model.id).select("content_hash")
+    missing = materialised(
+        chunks.select("content_hash", F.concat("prefix", "text").alias("embedded"))
+        .dropDuplicates(["content_hash"])
+        .join(known, "content_hash", "left_anti")
+        # Hashes come in no order of length: every piece is a fair sample, and rates foretell.
+        .orderBy("content_hash")
+    )
+    number = missing.count()
+    tasks = parallel_tasks(lake.tables.spark)
+    to_vector = embedding_udf(lake.model.path, settings.model)
+    with progress.task("embed", "chunks", number) as advance:
+        taken, size = 0, FIRST_PIECE * tasks
+        while taken < number:
+            begun = time.monotonic()
+            piece = missing.offset(taken).limit(size).repartition(max(1, min(tasks, number - taken)))
+            vectors = piece.select(
+                "content_hash", F.lit(lake.model.id).alias("model_id"), to_vector("embedded").alias("vector")
+            )
+            lake.tables.append(VECTORS, vectors)
+            embedded = min(size, number - taken)
+            advance(embedded)
+            taken += embedded
+            rate = embedded / (time.monotonic() - begun)
+            size = max(FIRST_PIECE * tasks, int(rate * settings.embed.piece_seconds))
+    return number
+
+
+def embedding_udf(model_path: str, settings: ModelSettings) -> Callable[[str], Column]:
+    """An iterator pandas UDF from text to unit vector; the model loads once per Python worker."""
+    device, dtype, batch_tokens = settings.device, settings.dtype, settings.batch_tokens
+
+    def to_vectors(texts: Iterator[pd.Series]) -> Iterator[pd.Series]:
+        return vectors_in(texts, model_path, device_of_task() or device, dtype, batch_tokens)
+
+    # pandas_udf reads the annotations to know which kind of function it is.
+    return F.pandas_udf(to_vectors, "array<float>")  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
+def device_of_task() -> str | None:
+    """The GPU that Spark gave this task, where its resources are scheduled."""
+    context = TaskContext.get()
+    gpu = context.resources().get("gpu") if context else None
+    return f"cuda:{gpu.addresses[0]}" if gpu else None
+
+
+def vectors_for(lake: Lake, chunks: DataFrame) -> DataFrame:
+    """(content_hash, vector) for the texts of these chunks."""
+    return (
+        lake.tables.read(VECTORS)
+        .where(F.col("model_id") == lake.model.id)
+        .join(F.broadcast(chunks.select("content_hash").distinct()), "content_hash", "left_semi")
+        .select("content_hash", "vector")
+        # A replayed append may have left a text twice.
+        .dropDuplicates(["content_hash"])
+    )
+
+
+def embeddings_of(chunks: DataFrame, vectors: DataFrame, model_id: str, granularity: Granularity) -> DataFrame:
+    """Rows of EMBEDDINGS for these chunks, strings cut to what Milvus holds."""
+    too_long = [F.when(F.octet_length(name) > LONGEST_VARCHAR_BYTES, F.lit(name)) for name in VARCHARS]
+    complete = (
+        chunks.join(vectors, "content_hash")
+        .withColumn("model_id", F.lit(model_id))
+        .withColumn("partition", range_of(F.col("doc_timestamp"), granularity))
+        .withColumn("cut", F.array_compact(F.array(*too_long)))
+    )
+    for name in VARCHARS:
+        complete = complete.withColumn(
+            name,
+            F.when(F.octet_length(name) > LONGEST_VARCHAR_BYTES, F.left(name, F.lit(CUT_CODE_POINTS))).otherwise(
+                F.col(name)
+            ),
+        )
+    return complete.select(*EMBEDDINGS.schema.names)

@@ -1,0 +1,124 @@
+"""All stages, until the index equals the source."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar
+
+from .chunk import chunk
+from .embed import embed
+from .ingest import ingest
+from .lake.lake import lake_path, open_lake
+from .lake.session import spark_session
+from .load import Loaded, load
+from .progress import Progress
+from .settings import Settings
+from .vectors.connection import milvus_for
+
+# A source that never rests must not keep a run from ending: the next run goes on.
+MOST_ROUNDS = 20
+
+STAGES = ("ingest", "chunk", "embed", "load")
+
+Outcome = TypeVar("Outcome")
+
+
+@dataclass
+class RunReport:
+    """What a run did. `stages` holds each stage's own numbers, summed over its rounds, with seconds.
+
+    files_seen: the whole listing, at the end. documents, chunks: rows written. deleted: documents
+    that went. embedded: texts that went through the model. embeddings_reused: embeddings written
+    with a vector that was there. loaded, removed: rows in Milvus.
+    """
+
+    files_seen: int = 0
+    documents: int = 0
+    quarantined: int = 0
+    deleted: int = 0
+    chunks: int = 0
+    embedded: int = 0
+    embeddings_reused: int = 0
+    loaded: int = 0
+    removed: int = 0
+    seconds: float = 0.0
+    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def add(self, stage: str, outcome: Any, seconds: float) -> None:
+        numbers = self.stages.setdefault(stage, {"seconds": 0.0})
+        numbers["seconds"] = round(numbers["seconds"] + seconds, 3)
+        for name, value in asdict(outcome).items():
+            if name == "files_seen" or not isinstance(value, int | float):
+                numbers[name] = value
+            elif name != "seconds":
+                numbers[name] = numbers.get(name, 0) + value
+
+    def summed(self, seconds: float) -> "RunReport":
+        """The whole run's numbers, from those of its stages."""
+        for stage, name, key in (
+            ("ingest", "files_seen", "files_seen"),
+            ("ingest", "documents", "documents"),
+            ("ingest", "quarantined", "quarantined"),
+            ("ingest", "deleted", "deleted"),
+            ("chunk", "chunks", "chunks"),
+            ("embed", "embedded", "embedded"),
+            ("embed", "reused", "embeddings_reused"),
+            ("load", "loaded", "loaded"),
+            ("load", "removed", "removed"),
+        ):
+            setattr(self, key, self.stages.get(stage, {}).get(name, 0))
+        self.seconds = round(seconds, 3)
+        return self
+
+
+def run_once(
+    settings: Settings,
+    stages: tuple[str, ...] = STAGES,
+    allow_deletes: bool = False,
+    progress: Progress | None = None,
+) -> RunReport:
+    """Work off all that there is for these stages; for all of them, until a listing differs in nothing.
+
+    Raises LakevecError: ConfigurationError, SourceError, MilvusError.
+    """
+    progress = progress or Progress()
+    report = RunReport()
+    begun = time.monotonic()
+
+    def load_all() -> Loaded:
+        address, staging = opening.result()
+        return load(lake, settings, address, progress, staging)
+
+    def timed(stage: str, work: Callable[[], Outcome]) -> Outcome:
+        started = time.monotonic()
+        outcome = work()
+        seconds = time.monotonic() - started
+        report.add(stage, outcome, seconds)
+        progress.log(f"{stage}.done", seconds=round(seconds, 1), **plain_numbers(outcome))
+        return outcome
+
+    with ExitStack() as stack, ThreadPoolExecutor(1) as starter:
+        if "load" in stages:
+            # A server needs its time to come up: let it, while Spark does the same.
+            opening = starter.submit(stack.enter_context, milvus_for(settings, lake_path(settings)))
+        lake = open_lake(spark_session(settings.spark), settings)
+        for round_number in range(MOST_ROUNDS):
+            if "ingest" in stages:
+                found = timed("ingest", lambda: ingest(lake, settings, progress, allow_deletes))
+                if round_number and not found.changes:
+                    break
+            if "chunk" in stages:
+                timed("chunk", lambda: chunk(lake, progress))
+            if "embed" in stages:
+                timed("embed", lambda: embed(lake, settings, progress))
+            if "load" in stages:
+                timed("load", load_all)
+            if stages != STAGES:
+                break
+    return report.summed(time.monotonic() - begun)
+
+
+def plain_numbers(outcome: Any) -> dict[str, Any]:
+    return {name: value for name, value in asdict(outcome).items() if name != "seconds"}

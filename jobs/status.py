@@ -1,0 +1,126 @@
+"""How things stand: the tables, the index against the lake, what is quarantined, how far each stage is behind."""
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from pyarrow import fs
+from pyspark.errors import PySparkException
+from pyspark.sql import functions as F
+
+from .ingest import differences
+from .lake.lake import Lake, lake_path, open_lake
+from .lake.listing import list_now
+from .lake.session import spark_session
+from .lake.source import filesystem, source_root
+from .lake.tables import CHUNKS, DOCUMENTS, EMBEDDINGS, FILES, TABLES, Table
+from .settings import Settings
+from .vectors.connection import connect, milvus_for
+from .vectors.routes import read_routes
+from .vectors.search import partition_counts
+
+
+@dataclass(frozen=True)
+class StatusReport:
+    """tables: name -> rows, version. partitions: range -> milvus_rows, lake_rows, state ("equal",
+    "behind" where `embeddings` has changes that Milvus has not seen, "different"). lag_seconds: by
+    stage, how long its oldest waiting change has waited; 0 where nothing waits, None where unknown."""
+
+    tables: dict[str, dict[str, int]]
+    collection: str
+    partitions: dict[str, dict[str, Any]]
+    quarantined: list[dict[str, str]]
+    lag_seconds: dict[str, float | None]
+
+
+def status(settings: Settings) -> StatusReport:
+    """Look at lake and Milvus. Changes nothing."""
+    lake = open_lake(spark_session(settings.spark), settings)
+    versions = {table.name: lake.tables.version(table) for table in TABLES}
+    name = settings.milvus.collection
+    with milvus_for(settings, lake_path(settings)) as (address, _):
+        client = connect(address)
+        routes = read_routes(client, name)
+        in_milvus = partition_counts(client, name) if routes else {}
+    loaded_version = routes.version if routes else -1
+    return StatusReport(
+        {table.name: {"rows": lake.tables.read(table).count(), "version": versions[table.name]} for table in TABLES},
+        name,
+        partitions(lake, in_milvus, loaded_version < versions[EMBEDDINGS.name]),
+        [
+            {"uri": row["uri"], "reason": f"{row['error_class']}: {row['message']}"}
+            for row in lake.tables.quarantine().orderBy("uri").collect()
+        ],
+        {
+            "ingest": ingest_lag(lake, settings),
+            "chunk": stage_lag(lake, "chunk", DOCUMENTS),
+            "embed": stage_lag(lake, "embed", CHUNKS),
+            "load": waiting_since(lake, EMBEDDINGS, loaded_version + 1),
+        },
+    )
+
+
+def partitions(lake: Lake, in_milvus: dict[str, int], is_behind: bool) -> dict[str, dict[str, Any]]:
+    """Each range's rows on both sides."""
+    rows = lake.tables.read(EMBEDDINGS).groupBy("partition").count().collect()
+    in_lake = {row["partition"]: row["count"] for row in rows}
+    return {
+        name: {
+            "milvus_rows": in_milvus.get(name, 0),
+            "lake_rows": in_lake.get(name, 0),
+            "state": "equal"
+            if in_milvus.get(name, 0) == in_lake.get(name, 0)
+            else ("behind" if is_behind else "different"),
+        }
+        for name in sorted(in_milvus.keys() | in_lake.keys())
+    }
+
+
+def ingest_lag(lake: Lake, settings: Settings) -> float | None:
+    """Seconds since the oldest change of a file that `files` does not show yet."""
+    if not settings.source.path:
+        return None
+    listing = list_now(
+        lake.tables.spark, source_root(settings.source.path), settings.source.include, settings.source.exclude
+    )
+    oldest = differences(listing, lake.tables.read(FILES)).agg(F.min("modified_at"), F.count("*")).first()
+    if not oldest or not oldest[1]:
+        return 0.0
+    return round(time.time() - oldest[0].timestamp(), 1) if oldest[0] else None
+
+
+def stage_lag(lake: Lake, stage: str, source: Table) -> float | None:
+    """Seconds that the oldest change of `source` has waited for this stage."""
+    return waiting_since(lake, source, next_version(lake.checkpoint(stage)))
+
+
+def next_version(checkpoint: str) -> int:
+    """The first version of the source table that a stage has not wholly worked off.
+
+    Spark writes `offsets/N` when a micro-batch is planned and `commits/N` when it is done.
+    """
+    system, path = filesystem(checkpoint)
+    names = [
+        int(info.base_name)
+        for info in system.get_file_info(fs.FileSelector(f"{path}/commits", allow_not_found=True))
+        if info.base_name.isdigit()
+    ]
+    if not names:
+        return 0
+    with system.open_input_stream(f"{path}/offsets/{max(names)}") as file:
+        offset = json.loads(file.read().decode().splitlines()[-1])
+    # index -1: of reservoirVersion, nothing is done yet, all before it is.
+    return offset["reservoirVersion"]
+
+
+def waiting_since(lake: Lake, table: Table, version: int) -> float | None:
+    """Seconds since this version of the table was written; 0 where there is none yet."""
+    history = lake.tables.delta(table).history().where(F.col("version") >= max(version, 0))
+    try:
+        row = history.agg(F.min("timestamp")).first()
+    except PySparkException:
+        return None
+    if not row or row[0] is None or lake.tables.read(table).isEmpty():
+        return 0.0
+    return round(max(time.time() - row[0].timestamp(), 0.0), 1)
