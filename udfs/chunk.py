@@ -1,0 +1,339 @@
+"""From a document's text to passages of a size that the model reads.
+
+One loop serves the three strategies; they differ in where it may cut. It walks over the places of the
+tokens of the whole text, so the offsets of a passage are carried through and never searched for, and
+what is embedded is counted once more at the end, exactly.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import pyarrow as pa
+
+from . import keys
+from .cuts import LINE, PARAGRAPH, SENTENCE, WORD, Break, first_cut, last_cut
+from .tokens import TokenCounter
+
+STRATEGIES = ("heading", "recursive", "fixed")
+FEWEST_TOKENS = 16
+PATH_SEPARATOR = " > "
+
+# A token may stand for a whole unknown word, and white space costs none: without a limit in characters
+# a megabyte of base64 could be one passage.
+CHARACTERS_PER_TOKEN = 8
+COUNTED_AT_A_TIME = 512
+
+SCHEMA = pa.schema(
+    [
+        ("chunk_id", pa.string()),
+        ("doc_id", pa.string()),
+        ("ordinal", pa.int32()),
+        ("start", pa.int32()),
+        ("end", pa.int32()),
+        ("text", pa.string()),
+        ("prefix", pa.string()),
+        ("content_hash", pa.string()),
+        ("tokens", pa.int32()),
+        ("heading_path", pa.string()),
+        ("page", pa.int32()),
+        ("last_page", pa.int32()),
+        ("uri", pa.string()),
+        ("title", pa.string()),
+        ("doc_timestamp", pa.timestamp("us", tz="UTC")),
+    ]
+)
+ROWS_PER_BATCH = 2_000
+
+
+class ChunkingError(ValueError):
+    """A text cannot be split as it is asked for. The message says which setting to change."""
+
+
+@dataclass(frozen=True)
+class Chunking:
+    """How texts are split.
+
+    strategy: "heading", "recursive" or "fixed".
+    tokens: most tokens of what is embedded: prefix, passage and special tokens.
+    overlap: tokens at most that neighbouring passages share; within a section with "heading".
+    """
+
+    strategy: str
+    tokens: int
+    overlap: int
+
+    @property
+    def id(self) -> str:
+        """Names it in keys and in the lake, such as "heading-256-32"."""
+        return f"{self.strategy}-{self.tokens}-{self.overlap}"
+
+    @classmethod
+    def from_id(cls, identity: str) -> "Chunking":
+        strategy, tokens, overlap = identity.split("-")
+        return cls(strategy, int(tokens), int(overlap))
+
+
+def check_chunking(chunking: Chunking, window: int) -> None:
+    """Raises ChunkingError for what a model that reads `window` tokens cannot embed."""
+    if chunking.strategy not in STRATEGIES:
+        raise ChunkingError(f"chunk.strategy is {chunking.strategy}; known: {', '.join(STRATEGIES)}.")
+    if chunking.tokens > window:
+        raise ChunkingError(
+            f"chunk.tokens is {chunking.tokens}, but the model reads {window} tokens: what lies beyond would not be "
+            f"found. Set chunk.tokens to {window} or less, or choose a model with a longer window."
+        )
+    if chunking.tokens < FEWEST_TOKENS:
+        raise ChunkingError(f"chunk.tokens is {chunking.tokens}; {FEWEST_TOKENS} is the least.")
+    if not 0 <= chunking.overlap <= chunking.tokens // 2:
+        raise ChunkingError(
+            f"chunk.overlap is {chunking.overlap}; with chunk.tokens {chunking.tokens} it may be 0 to "
+            f"{chunking.tokens // 2}, half of it."
+        )
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One passage: `text` is document[start:end], `prefix + text` is what is embedded.
+
+    start, end: Unicode code points. tokens: of prefix and text, special tokens included.
+    page, last_page: where it begins and ends; None in a text without pages.
+    """
+
+    chunk_id: str
+    ordinal: int
+    start: int
+    end: int
+    text: str
+    prefix: str
+    content_hash: str
+    tokens: int
+    heading_path: str
+    page: int | None
+    last_page: int | None
+
+
+@dataclass(frozen=True)
+class Section:
+    """A range of the text that no passage leaves, with the headings above it, its own the last."""
+
+    start: int
+    end: int
+    path: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Passage:
+    start: int
+    end: int
+    prefix: str
+
+
+class Splitter:
+    """Splits texts for one model. Make one per process and keep it."""
+
+    def __init__(self, model_path: str, chunking: Chunking):
+        self.chunking = chunking
+        self.tokenizer = TokenCounter(model_path)
+        self.levels: Sequence[Break] = (WORD,) if chunking.strategy == "fixed" else (PARAGRAPH, SENTENCE, LINE, WORD)
+        self.overlap_levels: Sequence[Break] = (WORD,) if chunking.strategy == "fixed" else (SENTENCE, WORD)
+
+    def split(
+        self,
+        doc_id: str,
+        text: str,
+        headings: Sequence[dict[str, Any]],
+        pages: Sequence[dict[str, Any]],
+        title: str,
+    ) -> list[Chunk]:
+        """The passages of one text, in reading order.
+
+        headings: start, end, level, text. pages: start, end, number. title: "" where the document has
+        none of its own. Raises ChunkingError where chunk.tokens is too small for a single character.
+        """
+        sections = sections_of(text, headings)
+        starts = [section.start for section in sections]
+        bounds = sections if self.chunking.strategy == "heading" else [Section(0, len(text))]
+        page_starts = [page["start"] for page in pages]
+        seen: Counter[str] = Counter()
+        chunks = []
+        for passage, tokens in self.counted(text, self.passages(text, bounds, title)):
+            passage_text = text[passage.start : passage.end]
+            content = keys.content_hash(passage.prefix + passage_text)
+            chunks.append(
+                Chunk(
+                    chunk_id=keys.chunk_id(doc_id, self.chunking.id, content, seen[content]),
+                    ordinal=len(chunks),
+                    start=passage.start,
+                    end=passage.end,
+                    text=passage_text,
+                    prefix=passage.prefix,
+                    content_hash=content,
+                    tokens=tokens,
+                    heading_path=PATH_SEPARATOR.join(sections[bisect_right(starts, passage.start) - 1].path),
+                    page=page_at(passage.start, page_starts, pages),
+                    last_page=page_at(passage.end - 1, page_starts, pages),
+                )
+            )
+            seen[content] += 1
+        return chunks
+
+    def passages(self, text: str, sections: Sequence[Section], title: str) -> Iterator[Passage]:
+        token_starts = self.tokenizer.starts(text)
+        prefixes: dict[tuple[str, ...], tuple[str, int]] = {}
+
+        def prefix_of(path: tuple[str, ...]) -> tuple[str, int]:
+            if path not in prefixes:
+                prefixes[path] = self.prefix(path)
+            return prefixes[path]
+
+        for section in sections:
+            # Its first passage begins with the heading itself.
+            first = prefix_of(prefix_parts(title, section.path, section.path[:-1]))
+            rest = prefix_of(prefix_parts(title, section.path, section.path))
+            for start, end in self.ranges(text, section, token_starts, first[1], rest[1]):
+                prefix = (first if start == section.start else rest)[0]
+                if trimmed := trim(text, Passage(start, end, prefix)):
+                    yield trimmed
+
+    def prefix(self, parts: tuple[str, ...]) -> tuple[str, int]:
+        """What is embedded before a passage, and its tokens: a third of the room at most.
+
+        Too long, it loses its outermost parts; a part that is too long alone is cut.
+        """
+        limit = self.chunking.tokens // 3
+        for first in range(len(parts)):
+            line = PATH_SEPARATOR.join(parts[first:])
+            if first == len(parts) - 1:
+                line = self.tokenizer.cut(line, limit)
+            tokens = self.tokenizer.counts([line])[0] - self.tokenizer.special_tokens
+            if tokens <= limit:
+                return f"{line}\n\n", tokens
+        return "", 0
+
+    def ranges(
+        self, text: str, section: Section, token_starts: Sequence[int], first_prefix: int, rest_prefix: int
+    ) -> Iterator[tuple[int, int]]:
+        """Ranges of a section that should fit with prefixes of so many tokens, in order."""
+        most_characters = self.chunking.tokens * CHARACTERS_PER_TOKEN
+        start, done, prefix = section.start, section.start, first_prefix
+        while True:
+            room = self.chunking.tokens - self.tokenizer.special_tokens - prefix
+            beyond = bisect_left(token_starts, start) + room
+            high = token_starts[beyond] if beyond < len(token_starts) else len(text)
+            high = min(high, section.end, start + most_characters)
+            if high <= done:
+                high = min(done + 1, section.end)
+            if high == section.end:
+                yield start, high
+                return
+            low = max(start + (high - start) // 2, done)
+            cut = last_cut(text, start, low, high, self.levels)
+            yield start, cut
+            start, done, prefix = self.next_start(text, start, cut, token_starts, room), cut, rest_prefix
+
+    def next_start(self, text: str, start: int, cut: int, token_starts: Sequence[int], room: int) -> int:
+        """Where the passage after a cut begins: `overlap` tokens before it, or a little less."""
+        overlap = min(self.chunking.overlap, room // 2)
+        if not overlap:
+            return cut
+        back = token_starts[max(bisect_left(token_starts, cut) - overlap, 0)]
+        # Not more than half of what was cut, so that each passage brings something new.
+        back = max(back, start + (cut - start) // 2)
+        return first_cut(text, start, back, cut, self.overlap_levels) if back < cut else cut
+
+    def counted(self, text: str, passages: Iterator[Passage]) -> Iterator[tuple[Passage, int]]:
+        """Passages with their exact number of tokens; one that is over the limit is split further."""
+        waiting: list[Passage] = []
+        for passage in passages:
+            waiting.append(passage)
+            if len(waiting) == COUNTED_AT_A_TIME:
+                yield from self.fitting(text, waiting)
+                waiting = []
+        yield from self.fitting(text, waiting)
+
+    def fitting(self, text: str, passages: list[Passage]) -> Iterator[tuple[Passage, int]]:
+        counts = self.tokenizer.counts([p.prefix + text[p.start : p.end] for p in passages])
+        for passage, tokens in zip(passages, counts, strict=True):
+            if tokens <= self.chunking.tokens:
+                yield passage, tokens
+            else:
+                yield from self.fitting(text, self.halves(text, passage))
+
+    def halves(self, text: str, passage: Passage) -> list[Passage]:
+        length = passage.end - passage.start
+        if length < 2:
+            raise ChunkingError(
+                f"chunk.tokens is {self.chunking.tokens}: too few for the character {text[passage.start]!r}."
+            )
+        low, high = passage.start + length // 4, passage.start + max(1, length * 3 // 4)
+        cut = last_cut(text, passage.start, low, high, self.levels)
+        parts = (Passage(passage.start, cut, passage.prefix), Passage(cut, passage.end, passage.prefix))
+        return [part for part in (trim(text, part) for part in parts) if part]
+
+
+def sections_of(text: str, headings: Sequence[dict[str, Any]]) -> list[Section]:
+    """The sections between headings, in order; together they cover the text. The first may have no heading."""
+    sections, path, start = [], [], 0
+    for heading in sorted(headings, key=lambda heading: heading["start"]):
+        sections.append(Section(start, heading["start"], tuple(name for _, name in path)))
+        path = [(level, name) for level, name in path if level < heading["level"]]
+        path.append((heading["level"], " ".join(heading["text"].split())))
+        start = heading["start"]
+    sections.append(Section(start, len(text), tuple(name for _, name in path)))
+    return [section for section in sections if section.start < section.end]
+
+
+def prefix_parts(title: str, path: tuple[str, ...], shown: tuple[str, ...]) -> tuple[str, ...]:
+    """Title and headings to embed before a passage; a title that is also the outermost heading only once."""
+    title = " ".join(title.split())
+    titled = title and (not path or path[0].casefold() != title.casefold())
+    return (title, *shown) if titled else shown
+
+
+def trim(text: str, passage: Passage) -> Passage | None:
+    """The passage without white space at its ends; None if nothing is left."""
+    stripped = text[passage.start : passage.end].lstrip()
+    start = passage.end - len(stripped)
+    end = start + len(stripped.rstrip())
+    return Passage(start, end, passage.prefix) if start < end else None
+
+
+def page_at(place: int, page_starts: Sequence[int], pages: Sequence[dict[str, Any]]) -> int | None:
+    index = bisect_right(page_starts, place) - 1
+    return pages[index]["number"] if index >= 0 else None
+
+
+@cache
+def kept_splitter(model_path: str, chunking: Chunking) -> Splitter:
+    """One splitter per worker, kept over micro-batches."""
+    return Splitter(model_path, chunking)
+
+
+def chunks_of(batches: Iterator[pa.RecordBatch], model_path: str, chunking: Chunking) -> Iterator[pa.RecordBatch]:
+    """Rows of SCHEMA for rows of documents.
+
+    Of a document are read: doc_id, uri, title, titled, doc_timestamp, text, headings, pages.
+    """
+    splitter = kept_splitter(model_path, chunking)
+    rows: list[dict[str, Any]] = []
+    for batch in batches:
+        for number in range(batch.num_rows):
+            # Row by row: a batch of long texts is not held twice.
+            document = batch.slice(number, 1).to_pylist()[0]
+            for chunk in splitter.split(
+                document["doc_id"],
+                document["text"] or "",
+                document["headings"] or [],
+                document["pages"] or [],
+                document["title"] if document["titled"] else "",
+            ):
+                rows.append(vars(chunk) | {key: document[key] for key in ("doc_id", "uri", "title", "doc_timestamp")})
+                if len(rows) == ROWS_PER_BATCH:
+                    yield pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
+                    rows = []
+    if rows:
+        yield pa.RecordBatch.from_pylist(rows, schema=SCHEMA)

@@ -1,0 +1,76 @@
+"""The model's own tokenizer: where tokens begin, and how many an embedded text has."""
+
+import os
+from array import array
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from .model import ModelNotFound
+
+# Texts are tokenised in pieces of about this many characters, so many at a time: the tokens of a
+# 50 MB text are never all held as Python objects.
+PIECE = 16_000
+PIECES_AT_A_TIME = 64
+
+
+class TokenCounter:
+    """Counts as the embedder will: special tokens included, nothing truncated or padded."""
+
+    def __init__(self, model_path: str):
+        # Spark runs a worker per core; threads within each would only contend. Set by hand, it holds.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        self.tokenizer = load_tokenizer(model_path)
+        self.tokenizer.no_truncation()
+        self.tokenizer.no_padding()
+        self.special_tokens: int = self.tokenizer.num_special_tokens_to_add(False)
+
+    def counts(self, texts: list[str]) -> list[int]:
+        """Tokens of each text, special tokens included."""
+        return [len(encoding) for encoding in self.tokenizer.encode_batch_fast(texts)]
+
+    def starts(self, text: str) -> array:
+        """First code point of every token of a text, ascending.
+
+        Pieces are tokenised apart and cut at white space where there is some, so what stands here is
+        exact for tokenizers that never join words, and a close estimate for others.
+        """
+        starts = array("i")
+        ranges = pieces(text)
+        while places := list(islice(ranges, PIECES_AT_A_TIME)):
+            encodings = self.tokenizer.encode_batch([text[a:b] for a, b in places], add_special_tokens=False)
+            for (begin, _), encoding in zip(places, encodings, strict=True):
+                starts.extend(begin + start for start, _ in encoding.offsets)
+        return starts
+
+    def cut(self, text: str, tokens: int) -> str:
+        """The beginning of a text, of at most so many tokens (special tokens not counted)."""
+        encoding = self.tokenizer.encode(text, add_special_tokens=False)
+        return text if len(encoding) <= tokens else text[: encoding.offsets[tokens][0]].rstrip()
+
+
+def load_tokenizer(model_path: str):
+    """The fast tokenizer of the model at a folder, without importing transformers where that can be spared."""
+    from tokenizers import Tokenizer
+
+    file = Path(model_path) / "tokenizer.json"
+    if file.is_file():
+        return Tokenizer.from_file(str(file))
+    from transformers import AutoTokenizer
+
+    backend = getattr(AutoTokenizer.from_pretrained(model_path, local_files_only=True), "backend_tokenizer", None)
+    if backend is None:
+        raise ModelNotFound(f"{model_path} has no fast tokenizer: tokenizer.json is missing.")
+    return backend
+
+
+def pieces(text: str) -> Iterator[tuple[int, int]]:
+    """Ranges that cover a text, cut after white space where there is some in the last half."""
+    begin = 0
+    while begin < len(text):
+        end = min(begin + PIECE, len(text))
+        if end < len(text):
+            space = max(text.rfind("\n", begin + PIECE // 2, end), text.rfind(" ", begin + PIECE // 2, end))
+            end = space + 1 if space >= 0 else end
+        yield begin, end
+        begin = end
