@@ -101,7 +101,8 @@ def rows_of_file(file: dict, read: Callable[[str], bytes], limits: Limits) -> li
     outcome["hash"] = bytes_hash(data)
     if outcome["hash"] == file["known_hash"]:
         return [{**outcome, "state": "touched"}]
-    name = PurePosixPath(file["uri"]).name
+    # The folder is part of the name: a day of a Slack export is known by its channel's folder.
+    name = "/".join(PurePosixPath(file["uri"]).parts[-2:])
     try:
         documents = kept_parser(limits).parse(data, name)
         # A key twice would end the MERGE of everybody's rows: the later of two equal parts holds.

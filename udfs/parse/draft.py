@@ -71,13 +71,9 @@ class Draft:
         self.length += len(text)
         return start
 
-    def document(
-        self, media_type: str, part: str = "", title: str = "", dates: Iterable[Date] = ()
-    ) -> Document:
+    def document(self, media_type: str, part: str = "", title: str = "", dates: Iterable[Date] = ()) -> Document:
         ends = [start for start, _ in self.page_starts[1:]] + [self.length]
-        pages = [
-            Page(start, end, number) for (start, number), end in zip(self.page_starts, ends, strict=False)
-        ]
+        pages = [Page(start, end, number) for (start, number), end in zip(self.page_starts, ends, strict=False)]
         return Document(
             "".join(self.parts),
             media_type,

@@ -1,0 +1,107 @@
+"""From bytes to characters, in any encoding."""
+
+import codecs
+import re
+
+from charset_normalizer import from_bytes
+
+from .document import ParseError
+
+# Longest first: UTF-32's little-endian mark begins with UTF-16's.
+MARKS = [
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+]
+# Detection reads so much of a text, of those lines that tell encodings apart.
+SAMPLE_BYTES = 32_768
+NOT_ASCII_LINE = re.compile(rb"[^\n]*[\x80-\xff][^\n]*\n?")
+# A UTF-8 text with a few broken bytes is still UTF-8: so many good characters for one bad.
+GOOD_PER_BAD = 10
+# Above this share of control characters it is no text.
+MOST_CONTROLS = 0.02
+CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1b")) + b"\x7f"
+
+
+def decode(data: bytes) -> str:
+    """A text's characters, whatever its encoding; what cannot be read becomes U+FFFD.
+
+    Raises ParseError for what is no text.
+    """
+    for mark, encoding in MARKS:
+        if data.startswith(mark):
+            return data[len(mark) :].decode(encoding, "replace")
+    encoding = seven_bit(data) or wide(data)
+    if encoding:
+        return data.decode(encoding, "replace")
+    if is_binary(data):
+        raise ParseError("it is no text: it holds binary data")
+    return eight_bit(data)
+
+
+def is_binary(data: bytes) -> bool:
+    sample = data[:SAMPLE_BYTES]
+    return len(sample) - len(sample.translate(None, CONTROLS)) > MOST_CONTROLS * len(sample)
+
+
+def seven_bit(data: bytes) -> str | None:
+    """The encodings that hide in ASCII bytes."""
+    if not data.isascii():
+        return None
+    if b"\x1b$)C" in data:
+        return "iso2022_kr"
+    if b"\x1b$" in data:
+        return "iso2022_jp_2"
+    if b"~{" in data and b"~}" in data:
+        text = data.decode("hz", "ignore")
+        # In text that only looks so, the braces' content makes few ideographs.
+        if sum("\u4e00" <= character <= "\u9fff" for character in text) > len(text) // 4:
+            return "hz"
+    return None
+
+
+def wide(data: bytes) -> str | None:
+    """UTF-16 and UTF-32 without a mark, told by where the zero bytes are."""
+    sample = data[: SAMPLE_BYTES // 4 * 4]
+    if len(sample) < 4:
+        return None
+    zeros = [sample[place::4].count(0) / max(1, len(sample) // 4) for place in range(4)]
+    most, least = 0.9, 0.1
+    if zeros[3] > most and zeros[2] > most and zeros[0] < least:
+        return "utf-32-le"
+    if zeros[0] > most and zeros[1] > most and zeros[3] < least:
+        return "utf-32-be"
+    # A text in Latin letters; in others the mark is all there is.
+    most = 0.6
+    if zeros[1] > most and zeros[3] > most and zeros[0] < least and zeros[2] < least:
+        return "utf-16-le"
+    if zeros[0] > most and zeros[2] > most and zeros[1] < least and zeros[3] < least:
+        return "utf-16-be"
+    return None
+
+
+def eight_bit(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        if error.end >= len(data) - 3 and error.reason == "unexpected end of data":
+            # Cut within a character.
+            return data[: error.start].decode()
+    text = data.decode("utf-8", "replace")
+    bad = text.count("\ufffd")
+    good = len(text) - bad - len(data.translate(None, bytes(range(128, 256))))
+    if good >= GOOD_PER_BAD * bad:
+        return text
+    return data.decode(detected(data), "replace")
+
+
+def detected(data: bytes) -> str:
+    sample = bytearray()
+    for line in NOT_ASCII_LINE.finditer(data):
+        sample += line[0][:SAMPLE_BYTES]
+        if len(sample) >= SAMPLE_BYTES:
+            break
+    best = from_bytes(bytes(sample)).best()
+    return best.encoding if best else "cp1252"
