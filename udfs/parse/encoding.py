@@ -41,6 +41,11 @@ def decode(data: bytes) -> str:
     return eight_bit(data)
 
 
+def is_marked(data: bytes) -> bool:
+    """Whether a byte order mark says that it is text."""
+    return data.startswith(tuple(mark for mark, _ in MARKS))
+
+
 def is_binary(data: bytes) -> bool:
     sample = data[:SAMPLE_BYTES]
     return len(sample) - len(sample.translate(None, CONTROLS)) > MOST_CONTROLS * len(sample)

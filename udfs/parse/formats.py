@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import PurePosixPath
 
 from .document import Document, EncryptedFile, ParseError, UnsupportedFormat
-from .encoding import is_binary, wide
+from .encoding import is_binary, is_marked, wide
 
 # kind -> module and function; imported when the first file of the kind comes.
 PARSERS = {
@@ -109,10 +109,6 @@ def kind_of(data: bytes, name: str) -> str:
     if named is None:
         raise UnsupportedFormat(f"{suffix} is not read (what is: {SUPPORTED})")
     return named
-
-
-def is_marked(data: bytes) -> bool:
-    return data.startswith((b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff"))
 
 
 def kind_of_zip(data: bytes, suffix: str) -> str:

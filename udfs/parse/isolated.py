@@ -23,7 +23,7 @@ LENGTH_BYTES = 8
 READ_BYTES = 1 << 20
 
 
-class ParserFailed(ParseError):
+class ParserFailedError(ParseError):
     """The parser did not come back with a result. `error_class` says how it ended."""
 
     def __init__(self, error_class: str, message: str):
@@ -49,14 +49,14 @@ class IsolatedParser:
     def parse(self, data: bytes, name: str) -> list[Document]:
         """The file's documents.
 
-        Raises ParseError: the parser's own, or ParserFailed with `error_class` ParserTimeout,
+        Raises ParseError: the parser's own, or ParserFailedError with `error_class` ParserTimeout,
         ParserOutOfMemory, ParserCrashed, or the name of the exception that the parser let through.
         """
         with self.lock:
             is_used = self.child is not None
             try:
                 return self.ask(data, name)
-            except ParserFailed as error:
+            except ParserFailedError as error:
                 if error.error_class != "ParserOutOfMemory" or not is_used:
                     raise
                 # What earlier files left behind may have cost this one its memory: once more, afresh.
@@ -69,7 +69,7 @@ class IsolatedParser:
                 send(child, pickle.dumps((data, name), pickle.HIGHEST_PROTOCOL))
                 succeeded, result = pickle.loads(receive(child, time.monotonic() + self.timeout_seconds))
             except TimeoutError:
-                raise ParserFailed(
+                raise ParserFailedError(
                     "ParserTimeout",
                     f"parsing took longer than {self.timeout_seconds:g} s; parse.timeout_seconds sets the limit",
                 ) from None
@@ -83,16 +83,16 @@ class IsolatedParser:
             return result
         if isinstance(result, ParseError):
             raise result
-        raise ParserFailed(*result)
+        raise ParserFailedError(*result)
 
-    def ended(self, status: int) -> ParserFailed:
+    def ended(self, status: int) -> ParserFailedError:
         if status == OUT_OF_MEMORY:
-            return ParserFailed(
+            return ParserFailedError(
                 "ParserOutOfMemory",
                 f"parsing took more than {self.memory_mb:,} MB of memory; parse.memory_mb sets the limit",
             )
         how = f"signal {-status}" if status < 0 else f"exit status {status}"
-        return ParserFailed(
+        return ParserFailedError(
             "ParserCrashed",
             f"the parser's process ended with {how} (limits: parse.memory_mb = {self.memory_mb}, "
             f"parse.timeout_seconds = {self.timeout_seconds:g})",

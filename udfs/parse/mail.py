@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from email import message_from_bytes, policy
+from email.errors import HeaderParseError
 from email.header import decode_header, make_header
 from email.message import Message
 from email.utils import parsedate_to_datetime
@@ -11,11 +12,12 @@ from ..dates import in_utc, parse_date
 from ..keys import bytes_hash
 from .document import Date, Document, ParseError
 from .draft import Draft, clean
-from .encoding import decode
+from .encoding import decode, is_marked, wide
 
 MEDIA_TYPE = "message/rfc822"
 
 SHOWN = ("From", "To", "Cc", "Date")
+SHOWN_WITHIN = ("Subject", *SHOWN)
 KNOWN = {"from", "to", "cc", "bcc", "date", "subject", "message-id", "received", "mime-version", "content-type"}
 LONGEST_HEADER = 1_000
 SHORT_HASH = 12
@@ -24,11 +26,14 @@ SHORT_HASH = 12
 FROM_LINE = re.compile(rb"^From .*$", re.MULTILINE)
 FROM_DATE = re.compile(rb"\d{1,2}:\d\d.*\d{4}|\d{4}.*\d{1,2}:\d\d")
 HEADER_LINE = re.compile(rb"[!-9;-~]+:")
+EMPTY_LINES = re.compile(r"\n[ \t\n]*\n(?=[^\n])")
 QUOTED_FROM = re.compile(rb"^>(>*From )", re.MULTILINE)
 
 
 def parse_eml(data: bytes, name: str) -> list[Document]:
     """The file's one message. Raises ParseError where no header of an e-mail is."""
+    if is_marked(data) or wide(data):
+        data = decode(data).encode()
     from_line = FROM_LINE.match(data)
     if from_line:
         data = data[from_line.end() + 1 :]
@@ -87,7 +92,7 @@ def document_of(message: Message, part: str, from_line: str = "") -> Document:
     draft.block("\n".join(f"{name}: {value}" for name in SHOWN if (value := header(message, name))))
     texts, attachments = contents_of(message)
     for text in texts:
-        draft.block(text)
+        draft.block(EMPTY_LINES.sub("\n\n", clean(text)))
     if attachments:
         draft.block(f"Attachments: {', '.join(attachments)}")
     return draft.document(MEDIA_TYPE, part=part, title=subject, dates=dates_of(message, from_line))
@@ -95,11 +100,9 @@ def document_of(message: Message, part: str, from_line: str = "") -> Document:
 
 def header(message: Message, name: str) -> str:
     """A header in plain words: decoded as far as it can be, on one line."""
-    value = message.get(name)
-    if value is None:
-        return ""
-    raw = str(value)
-    if "\udc80" <= max(raw, default="") <= "\udcff":
+    # As written: get() would put U+FFFD for bytes that are not ASCII.
+    raw = next((value for key, value in message.raw_items() if key.lower() == name.lower()), "")
+    if not raw.isascii():
         raw = decode(raw.encode("utf-8", "surrogateescape"))
     return " ".join(clean(decoded(raw)).split())[:LONGEST_HEADER]
 
@@ -127,8 +130,7 @@ def contents_of(message: Message) -> tuple[list[str], list[str]]:
     if kind == "multipart/alternative":
         return best_of(parts_of(message))
     if kind == "message/rfc822":
-        inner = parts_of(message)
-        return [], [f"message: {header(inner[0], 'Subject')}" if inner else kind]
+        return shown_within(parts_of(message))
     if message.is_multipart():
         texts, attachments = [], []
         for part in parts_of(message):
@@ -143,6 +145,17 @@ def contents_of(message: Message) -> tuple[list[str], list[str]]:
     if message.get_content_maintype() == "text":
         return [text_of(message)], []
     return [], [] if kind.startswith("multipart/") else [kind]
+
+
+def shown_within(messages: list[Message]) -> tuple[list[str], list[str]]:
+    """A message that is part of another's text, as in a digest."""
+    texts, attachments = [], []
+    for message in messages:
+        texts.append("\n".join(f"{name}: {value}" for name in SHOWN_WITHIN if (value := header(message, name))))
+        more_texts, more_attachments = contents_of(message)
+        texts += more_texts
+        attachments += more_attachments
+    return texts, attachments
 
 
 def best_of(parts: list[Message]) -> tuple[list[str], list[str]]:
@@ -165,7 +178,7 @@ def decoded(raw: str) -> str:
     """A header without its "=?utf-8?...?=". What is not decodable as it says stays as it stands."""
     try:
         return str(make_header(decode_header(raw)))
-    except (ValueError, LookupError):
+    except (ValueError, LookupError, HeaderParseError):
         return raw
 
 

@@ -3,6 +3,7 @@
 import re
 import tomllib
 from collections.abc import Iterator
+from html import unescape
 
 import yaml
 
@@ -130,4 +131,5 @@ def is_lone_line(line: str, before: list[str]) -> bool:
 def without_marks(text: str) -> str:
     """A heading's words without links, emphasis, code marks, tags and anchors."""
     text = ANCHOR.sub("", TAG.sub("", IMAGE_OR_LINK.sub(r"\1", text)))
-    return ESCAPED.sub(r"\1", EMPHASIS.sub(r"\2", EMPHASIS.sub(r"\2", text))).strip()
+    text = EMPHASIS.sub(r"\2", EMPHASIS.sub(r"\2", text))
+    return unescape(ESCAPED.sub(r"\1", text)).strip()

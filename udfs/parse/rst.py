@@ -20,6 +20,8 @@ HEADER = re.compile(r"(?:[A-Za-z][A-Za-z0-9-]*:(?:[ \t].*)?\n(?:[ \t]+\S.*\n)*){
 HEADER_FIELD = re.compile(r"^([A-Za-z][A-Za-z0-9-]*):[ \t]*(.*(?:\n[ \t]+\S.*)*)", re.MULTILINE)
 # ":Date: ..." as docutils has it, near the top.
 FIELD = re.compile(r"^:(title|date|created|published):[ \t]+(.+)$", re.IGNORECASE | re.MULTILINE)
+# *emphasis*, **strong**, ``code``, :role:`text`
+INLINE = re.compile(r"(:[\w-]+:)?(?<!\w)(`{1,2}|\*{1,2})(?=\S)(.+?)(?<=\S)\2(?!\w)_?")
 NEAR_TOP = 2_000
 DATES = ("created", "date", "published", "post-history", "last-modified")
 
@@ -76,13 +78,14 @@ def sections(text: str) -> Iterator[Title | str]:
     between: list[str] = []
     place = 0
     while place < len(lines):
-        found = title_at(lines, place)
+        is_free = not between or not between[-1].strip()
+        found = title_at(lines, place) if is_free else None
         if found:
             style, title, taken = found
             if between:
                 yield "\n".join(between)
                 between = []
-            yield Title(levels.setdefault(style, len(levels) + 1), title)
+            yield Title(levels.setdefault(style, len(levels) + 1), INLINE.sub(r"\3", title))
             place += taken
         else:
             between.append(lines[place])
@@ -93,8 +96,6 @@ def sections(text: str) -> Iterator[Title | str]:
 
 def title_at(lines: list[str], place: int) -> tuple[tuple[str, bool], str, int] | None:
     """(adornment and whether it is above as well, title, lines taken) if a section title begins here."""
-    if place and lines[place - 1].strip():
-        return None
     line = lines[place]
     if not line.strip():
         return None
