@@ -15,7 +15,8 @@ import pyarrow as pa
 from .dates import document_date
 from .keys import bytes_hash, doc_id
 from .parse.document import Document, ParseError
-from .parse.isolated import IsolatedParser
+from .parse.draft import clean
+from .parse.isolated import IsolatedParser, ParserFailedError
 
 HEADINGS = pa.list_(
     pa.struct([("start", pa.int32()), ("end", pa.int32()), ("level", pa.int32()), ("text", pa.string())])
@@ -82,15 +83,21 @@ def documents_of(
             for row in rows_of_file(file, read, limits):
                 rows.append(row)
                 characters += len(row.get("text") or "")
-            if characters >= CHARACTERS_PER_BATCH:
-                yield pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
-                rows, characters = [], 0
+                if characters >= CHARACTERS_PER_BATCH:
+                    yield pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
+                    rows, characters = [], 0
     if rows:
         yield pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
 
 
 def rows_of_file(file: dict, read: Callable[[str], bytes], limits: Limits) -> list[dict]:
     outcome = {key: file[key] for key in ("uri", "size", "modified_at")}
+    if file["size"] > limits.memory_mb * 2**20:
+        error = ParserFailedError(
+            "FileTooLarge",
+            f"{file['size'] / 2**20:,.0f} MB are more than parse.memory_mb = {limits.memory_mb} can hold",
+        )
+        return [{**outcome, "state": "quarantined", **failure("read", error)}]
     try:
         data = read(file["uri"])
     except FileNotFoundError:
@@ -134,5 +141,5 @@ def failure(stage: str, error: Exception) -> dict:
     return {
         "error_stage": stage,
         "error_class": getattr(error, "error_class", None) or type(error).__name__,
-        "error_message": str(error)[:LONGEST_MESSAGE],
+        "error_message": clean(str(error))[:LONGEST_MESSAGE],
     }

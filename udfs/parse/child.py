@@ -21,6 +21,8 @@ from .document import ParseError
 OUT_OF_MEMORY = 71
 # The parent ends a child that is too slow. Should it be gone, the child's own alarm does.
 GRACE_SECONDS = 5
+# Room for the libraries that parsers import when their first file comes (openpyxl and numpy: 120 MB).
+IMPORTS_MB = 256
 LONGEST_MESSAGE = 500
 
 
@@ -81,7 +83,7 @@ def end_with_parent() -> None:
 
 
 def limit_memory(memory_mb: int) -> None:
-    """Allow so much address space beyond what the process has now."""
+    """Allow so much address space beyond what the process has now and what imports may still take."""
     if sys.platform != "linux":
         return
     import resource
@@ -89,7 +91,7 @@ def limit_memory(memory_mb: int) -> None:
     with open("/proc/self/statm") as statm:
         pages = int(statm.read().split()[0])
     _, most = resource.getrlimit(resource.RLIMIT_AS)
-    limit = pages * os.sysconf("SC_PAGE_SIZE") + memory_mb * 2**20
+    limit = pages * os.sysconf("SC_PAGE_SIZE") + (memory_mb + IMPORTS_MB) * 2**20
     if most != resource.RLIM_INFINITY:
         limit = min(limit, most)
     resource.setrlimit(resource.RLIMIT_AS, (limit, most))

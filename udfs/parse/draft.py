@@ -5,8 +5,8 @@ from collections.abc import Iterable
 
 from .document import Date, Document, Heading, Page
 
-# C0 controls but tab and newline, DEL, and the two noncharacters that end many tools.
-UNWANTED = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f\ufffe\uffff]")
+# Controls but tab and newline, and the two noncharacters that end many tools.
+UNWANTED = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
 NEWLINES = re.compile("\r\n?|\x0c|\x85|\u2028|\u2029")
 SURROGATES = re.compile("[\ud800-\udfff]")
 

@@ -3,6 +3,7 @@
 import io
 import re
 import zipfile
+import zlib
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import PurePosixPath
@@ -54,6 +55,9 @@ OFFICE = {
 }
 CONTENT_TYPES = "[Content_Types].xml"
 LARGEST_CONTENT_TYPES = 1 << 20
+# A zip archive that grows beyond both when it is unpacked is there to harm.
+BOMB_BYTES = 256 * 2**20
+BOMB_FACTOR = 100
 SLACK_DAY = re.compile(r"(?:^|/)[^/]+/\d{4}-\d\d-\d\d\.json$")
 
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
@@ -115,12 +119,15 @@ def kind_of_zip(data: bytes, suffix: str) -> str:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             names = archive.namelist()
+            unpacked = sum(entry.file_size for entry in archive.infolist())
             types = b""
             if CONTENT_TYPES in names:
                 with archive.open(CONTENT_TYPES) as part:
                     types = part.read(LARGEST_CONTENT_TYPES)
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, NotImplementedError, RuntimeError) as error:
         raise ParseError(f"a damaged zip archive: {error}") from error
+    if unpacked > max(BOMB_BYTES, BOMB_FACTOR * len(data)):
+        raise ParseError(f"it unpacks to {unpacked / 2**20:,.0f} MB, {unpacked // len(data):,} times its size")
     for kind, main_part in OFFICE.items():
         if main_part.search(types):
             return kind

@@ -101,7 +101,7 @@ class IsolatedParser:
     def start(self) -> subprocess.Popen:
         arguments = [self.function, str(self.timeout_seconds), str(self.memory_mb)]
         child = subprocess.Popen(
-            [sys.executable, "-m", f"{__package__}.child", *arguments],
+            [sys.executable, "-P", "-m", f"{__package__}.child", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from datetime import datetime
 from email import message_from_bytes, policy
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
@@ -114,7 +115,7 @@ def dates_of(message: Message, from_line: str) -> list[Date]:
     return [Date(at, "header") for at in found if at]
 
 
-def mail_date(text: str):
+def mail_date(text: str) -> datetime | None:
     try:
         return in_utc(parsedate_to_datetime(text))
     except (ValueError, TypeError, IndexError, OverflowError):

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from ..dates import parse_date
 from .document import Date, Document
@@ -66,9 +67,9 @@ def header_of(text: str) -> Header:
     return Header(fields.get("title", "") or fields.get("subject", ""), dates)
 
 
-def first_date(text: str):
-    """The date that a text is or begins with: "07-Jul-2002, 12-Feb-2004"."""
-    return parse_date(text) or parse_date(text.split(",")[0]) if text else None
+def first_date(text: str) -> datetime | None:
+    """The date that a text is or begins with: "07-Jul-2002, 12-Feb-2004", "22-Aug-2001 (edited)"."""
+    return parse_date(text) or parse_date(re.split("[,(]", text)[0])
 
 
 def sections(text: str) -> Iterator[Title | str]:

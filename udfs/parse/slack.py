@@ -5,6 +5,7 @@ import io
 import json
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
@@ -28,7 +29,7 @@ def parse_slack_zip(data: bytes, name: str) -> list[Document]:
             found = [match for entry in sorted(archive.namelist()) if (match := DAY_FILE.search(entry))]
             users = user_names(archive)
             days = [(match, archive.read(match.string)) for match in found]
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
         raise ParseError(f"a damaged or encrypted zip archive: {error}") from error
     documents = []
     for match, written in days:
