@@ -21,6 +21,7 @@ from .tokens import TokenCounter
 STRATEGIES = ("heading", "recursive", "fixed")
 FEWEST_TOKENS = 16
 PATH_SEPARATOR = " > "
+PREFIX_END = "\n\n"
 
 # A token may stand for a whole unknown word, and white space costs none: without a limit in characters
 # a megabyte of base64 could be one passage.
@@ -118,11 +119,12 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Section:
-    """A range of the text that no passage leaves, with the headings above it, its own the last."""
+    """A range of the text that no passage leaves. path: its headings, outermost first; above: without its own."""
 
     start: int
     end: int
     path: tuple[str, ...] = ()
+    above: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -182,22 +184,17 @@ class Splitter:
         return chunks
 
     def passages(self, text: str, sections: Sequence[Section], title: str) -> Iterator[Passage]:
-        token_starts = self.tokenizer.starts(text)
-        prefixes: dict[tuple[str, ...], tuple[str, int]] = {}
-
-        def prefix_of(path: tuple[str, ...]) -> tuple[str, int]:
-            if path not in prefixes:
-                prefixes[path] = self.prefix(path)
-            return prefixes[path]
-
+        # Section by section, so that what the tokenizer makes of one never depends on another.
+        token_starts = self.tokenizer.starts(text, [(section.start, section.end) for section in sections])
+        prefix_of = cache(self.prefix)
         for section in sections:
             # Its first passage begins with the heading itself.
-            first = prefix_of(prefix_parts(title, section.path, section.path[:-1]))
-            rest = prefix_of(prefix_parts(title, section.path, section.path))
-            for start, end in self.ranges(text, section, token_starts, first[1], rest[1]):
-                prefix = (first if start == section.start else rest)[0]
-                if trimmed := trim(text, Passage(start, end, prefix)):
-                    yield trimmed
+            first, first_tokens = prefix_of(prefix_parts(title, section.path, section.above))
+            rest, rest_tokens = prefix_of(prefix_parts(title, section.path, section.path))
+            for start, end in self.ranges(text, section, token_starts, first_tokens, rest_tokens):
+                prefix = first if start == section.start else rest
+                if passage := trim(text, Passage(start, end, prefix)):
+                    yield passage
 
     def prefix(self, parts: tuple[str, ...]) -> tuple[str, int]:
         """What is embedded before a passage, and its tokens: a third of the room at most.
@@ -206,12 +203,13 @@ class Splitter:
         """
         limit = self.chunking.tokens // 3
         for first in range(len(parts)):
-            line = PATH_SEPARATOR.join(parts[first:])
-            if first == len(parts) - 1:
-                line = self.tokenizer.cut(line, limit)
-            tokens = self.tokenizer.counts([line])[0] - self.tokenizer.special_tokens
+            prefix = PATH_SEPARATOR.join(parts[first:]) + PREFIX_END
+            tokens = self.tokenizer.count(prefix)
             if tokens <= limit:
-                return f"{line}\n\n", tokens
+                return prefix, tokens
+        if parts:
+            prefix = self.tokenizer.cut(parts[-1], limit - self.tokenizer.count(PREFIX_END)) + PREFIX_END
+            return prefix, self.tokenizer.count(prefix)
         return "", 0
 
     def ranges(
@@ -238,7 +236,7 @@ class Splitter:
     def next_start(self, text: str, start: int, cut: int, token_starts: Sequence[int], room: int) -> int:
         """Where the passage after a cut begins: `overlap` tokens before it, or a little less."""
         overlap = min(self.chunking.overlap, room // 2)
-        if not overlap:
+        if not overlap or not token_starts:
             return cut
         back = token_starts[max(bisect_left(token_starts, cut) - overlap, 0)]
         # Not more than half of what was cut, so that each passage brings something new.
@@ -277,14 +275,19 @@ class Splitter:
 
 def sections_of(text: str, headings: Sequence[dict[str, Any]]) -> list[Section]:
     """The sections between headings, in order; together they cover the text. The first may have no heading."""
-    sections, path, start = [], [], 0
+    sections = []
+    start, open_headings, above = 0, [], ()
     for heading in sorted(headings, key=lambda heading: heading["start"]):
-        sections.append(Section(start, heading["start"], tuple(name for _, name in path)))
-        path = [(level, name) for level, name in path if level < heading["level"]]
-        path.append((heading["level"], " ".join(heading["text"].split())))
-        start = heading["start"]
-    sections.append(Section(start, len(text), tuple(name for _, name in path)))
+        sections.append(Section(start, heading["start"], names(open_headings), above))
+        outer = [other for other in open_headings if other["level"] < heading["level"]]
+        start, open_headings, above = heading["start"], [*outer, heading], names(outer)
+    sections.append(Section(start, len(text), names(open_headings), above))
     return [section for section in sections if section.start < section.end]
+
+
+def names(headings: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    texts = (" ".join(heading["text"].split()) for heading in headings)
+    return tuple(text for text in texts if text)
 
 
 def prefix_parts(title: str, path: tuple[str, ...], shown: tuple[str, ...]) -> tuple[str, ...]:

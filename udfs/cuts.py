@@ -16,6 +16,8 @@ WORD = regex.compile(r"\s+")
 CLUSTER = regex.compile(r"\X")
 # A cluster is looked at so far beyond the place where it may be cut.
 LONGEST_CLUSTER = 64
+# Two characters that are never one cluster: most cuts need no closer look.
+APART = regex.compile(r"[\n\x20-\x7e\p{Han}\p{Hiragana}\p{Katakana}]{2}")
 LONGEST_BREAK = 8
 
 
@@ -29,6 +31,8 @@ def last_cut(text: str, start: int, low: int, high: int, levels: Sequence[Break]
         place = max((match.end() for match in level.finditer(text, low, high)), default=low)
         if place > low:
             return place
+    if APART.match(text, high - 1):
+        return high
     place = max((end for end in cluster_ends(text, start, high) if end <= high), default=low)
     return place if place > low else high
 
@@ -42,6 +46,8 @@ def first_cut(text: str, start: int, low: int, high: int, levels: Sequence[Break
         for match in level.finditer(text, max(start, low - LONGEST_BREAK), high):
             if low <= match.end() < high:
                 return match.end()
+    if low > start and APART.match(text, low - 1):
+        return low
     return next((end for end in cluster_ends(text, start, high) if low <= end < high), high)
 
 

@@ -2,7 +2,7 @@
 
 import os
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -29,15 +29,19 @@ class TokenCounter:
         """Tokens of each text, special tokens included."""
         return [len(encoding) for encoding in self.tokenizer.encode_batch_fast(texts)]
 
-    def starts(self, text: str) -> array:
-        """First code point of every token of a text, ascending.
+    def count(self, text: str) -> int:
+        """Tokens of one text, special tokens left out."""
+        return self.counts([text])[0] - self.special_tokens
 
-        Pieces are tokenised apart and cut at white space where there is some, so what stands here is
-        exact for tokenizers that never join words, and a close estimate for others.
+    def starts(self, text: str, ranges: Iterable[tuple[int, int]]) -> array:
+        """First code point of every token of some ranges of a text, in ascending order.
+
+        Long ranges are tokenised in pieces, cut at white space where there is some. So what stands
+        here is exact for tokenizers that never join words, and a close estimate for others.
         """
         starts = array("i")
-        ranges = pieces(text)
-        while places := list(islice(ranges, PIECES_AT_A_TIME)):
+        waiting = (piece for begin, end in ranges for piece in pieces(text, begin, end))
+        while places := list(islice(waiting, PIECES_AT_A_TIME)):
             encodings = self.tokenizer.encode_batch([text[a:b] for a, b in places], add_special_tokens=False)
             for (begin, _), encoding in zip(places, encodings, strict=True):
                 starts.extend(begin + start for start, _ in encoding.offsets)
@@ -64,13 +68,12 @@ def load_tokenizer(model_path: str):
     return backend
 
 
-def pieces(text: str) -> Iterator[tuple[int, int]]:
-    """Ranges that cover a text, cut after white space where there is some in the last half."""
-    begin = 0
-    while begin < len(text):
-        end = min(begin + PIECE, len(text))
-        if end < len(text):
-            space = max(text.rfind("\n", begin + PIECE // 2, end), text.rfind(" ", begin + PIECE // 2, end))
-            end = space + 1 if space >= 0 else end
-        yield begin, end
-        begin = end
+def pieces(text: str, begin: int, end: int) -> Iterator[tuple[int, int]]:
+    """Ranges that cover a range, cut after white space where there is some in the last half."""
+    while end - begin > PIECE:
+        middle, last = begin + PIECE // 2, begin + PIECE
+        space = max(text.rfind("\n", middle, last), text.rfind(" ", middle, last))
+        cut = space + 1 if space >= 0 else last
+        yield begin, cut
+        begin = cut
+    yield begin, end
