@@ -1,0 +1,20 @@
+"""What Milvus refuses in the middle of something, in lakevec's words."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pymilvus import MilvusException
+
+from ..errors import MilvusError
+from .connection import MilvusAddress, cause_in_words
+
+
+@contextmanager
+def failures_told(address: MilvusAddress) -> Iterator[None]:
+    """Errors of pymilvus come out as MilvusError, with the cause kept."""
+    try:
+        yield
+    except MilvusException as error:
+        raise MilvusError(
+            f"Milvus at {address.uri} failed: {cause_in_words(error)}. Run again: a load goes on where it was."
+        ) from error

@@ -1,0 +1,66 @@
+"""Rows and keys into live partitions: upserts and deletes, idempotent by key."""
+
+# pyarrow.compute makes its functions at import time.
+# pyright: reportAttributeAccessIssue=false
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pymilvus import MilvusClient
+
+from ..errors import MilvusError
+from .connection import MilvusAddress, connect, retrying
+from .rows import checked, entities
+
+# The time range of each row, beside the collection's columns.
+RANGE = "partition"
+KEYS_PER_DELETE = 10_000
+OUTCOME_SCHEMA = "rows bigint, problem string"
+
+
+def upsert(
+    client: MilvusClient, collection: str, batch: pa.RecordBatch, partitions: Mapping[str, str], dimension: int
+) -> int:
+    """Upsert the rows of a batch, each into the partition of its time range. Gives their number.
+
+    batch: rows.SCHEMA's columns and RANGE. partitions: range -> partition.
+    Raises MilvusError, before the first row of a range is written, if one of its rows may not be.
+    """
+    ranges = batch.column(RANGE)
+    for name in pc.unique(ranges).to_pylist():
+        rows = checked(batch.filter(pc.equal(ranges, name)), dimension)
+        for piece in entities(rows):
+            retrying()(client.upsert, collection, piece, partition_name=partitions[name])
+    return len(batch)
+
+
+def delete(client: MilvusClient, collection: str, partition: str, keys: Sequence[str]) -> None:
+    """Delete these keys from one partition; those that are not there do not matter."""
+    for first in range(0, len(keys), KEYS_PER_DELETE):
+        retrying()(client.delete, collection, ids=list(keys[first : first + KEYS_PER_DELETE]), partition_name=partition)
+
+
+def upsert_in_task(
+    address: MilvusAddress,
+    collection: str,
+    partitions: Mapping[str, str],
+    dimension: int,
+    batches: Iterable[pa.RecordBatch],
+) -> Iterator[pa.RecordBatch]:
+    """`upsert` as a Spark task does it (mapInArrow): one client per task, an outcome per batch.
+
+    What may not be written is an outcome too: its message comes back whole, not as a stack trace.
+    """
+    client = connect(address)
+    for batch in batches:
+        try:
+            yield outcome(upsert(client, collection, batch, partitions, dimension), None)
+        except MilvusError as error:
+            yield outcome(0, str(error))
+
+
+def outcome(rows: int, problem: str | None) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays(
+        [pa.array([rows], pa.int64()), pa.array([problem], pa.string())], ["rows", "problem"]
+    )

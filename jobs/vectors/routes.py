@@ -1,0 +1,90 @@
+"""The routes: which generation of which time range is live, and how it is searched. Readers need only these.
+
+They are the description of a tiny, empty collection `<alias>_routes_<n>`, fixed at its creation;
+the Milvus alias `<alias>_routes` names the newest. So a switch is one atomic `alter_alias`, and
+what a reader reads is whole. Milvus Lite keeps no descriptions: there it is a property.
+"""
+
+# pymilvus declares its clients' results as coroutines too.
+# pyright: reportIndexIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+from pymilvus import DataType, MilvusClient
+
+from .collection import aliased
+from .index import VectorIndex
+from .partitions import Generation, is_lite
+
+FORMAT = 1
+PROPERTY = "lakevec.routes"
+# The one before is kept for readers that have just read the alias.
+KEPT = 2
+
+
+@dataclass(frozen=True)
+class Routes:
+    """What is live. `version` is the version of `embeddings` that Milvus wholly holds; -1: none."""
+
+    collection: str
+    lake_id: str
+    model_id: str
+    index: VectorIndex
+    version: int = -1
+    generations: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def live(self) -> list[Generation]:
+        return [Generation(name, generation) for name, generation in sorted(self.generations.items())]
+
+    def partition(self, range_name: str) -> str:
+        return Generation(range_name, self.generations[range_name]).partition
+
+    def to_json(self) -> str:
+        return json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True, separators=(",", ":"))
+
+
+def from_json(text: str) -> Routes:
+    values = json.loads(text)
+    values.pop("format")
+    return Routes(**{**values, "index": VectorIndex(**values["index"])})
+
+
+def read_routes(client: MilvusClient, alias: str) -> Routes | None:
+    """The routes behind an alias; None where nothing was ever published."""
+    if aliased(client, routes_alias(alias)) is None:
+        return None
+    found = client.describe_collection(routes_alias(alias))
+    return from_json(found["description"] or found["properties"][PROPERTY])
+
+
+def publish(client: MilvusClient, alias: str, routes: Routes) -> None:
+    """Make these the routes, in one step that readers cannot see half of."""
+    lite = is_lite(client)
+    numbers = published(client, alias)
+    name = f"{routes_alias(alias)}_{max(numbers, default=0) + 1}"
+    text = routes.to_json()
+    schema = MilvusClient.create_schema(auto_id=False, description="" if lite else text)
+    schema.add_field("id", DataType.INT64, is_primary=True)
+    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=2)
+    client.create_collection(name, schema=schema, properties={PROPERTY: text} if lite else {})
+    if aliased(client, routes_alias(alias)) is None:
+        client.create_alias(name, routes_alias(alias))
+    else:
+        client.alter_alias(name, routes_alias(alias))
+    for number in numbers[: 1 - KEPT]:
+        client.drop_collection(f"{routes_alias(alias)}_{number}")
+
+
+def published(client: MilvusClient, alias: str) -> list[int]:
+    """Numbers of the routes' collections that are there, oldest first."""
+    pattern = re.compile(re.escape(routes_alias(alias)) + r"_(\d+)")
+    found = (pattern.fullmatch(name) for name in client.list_collections())
+    return sorted(int(match[1]) for match in found if match)
+
+
+def routes_alias(alias: str) -> str:
+    return f"{alias}_routes"
