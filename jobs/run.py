@@ -15,7 +15,8 @@ from .lake.session import spark_session
 from .load import Loaded, load
 from .progress import Progress
 from .settings import Settings
-from .vectors.connection import milvus_for
+from .vectors.connection import STANDALONE, milvus_for
+from .vectors.server import server_folder, staging_folder
 
 # A source that never rests must not keep a run from ending: the next run goes on.
 MOST_ROUNDS = 20
@@ -88,8 +89,7 @@ def run_once(
     begun = time.monotonic()
 
     def load_all() -> Loaded:
-        address, staging = opening.result()
-        return load(lake, settings, address, progress, staging)
+        return load(lake, settings, opening.result(), progress, staging_for(settings))
 
     def timed(stage: str, work: Callable[[], Outcome]) -> Outcome:
         started = time.monotonic()
@@ -122,3 +122,10 @@ def run_once(
 
 def plain_numbers(outcome: Any) -> dict[str, Any]:
     return {name: value for name, value in asdict(outcome).items() if name != "seconds"}
+
+
+def staging_for(settings: Settings) -> str | None:
+    """Where import files go when load.staging is unset: the packaged server has a place of its own."""
+    if settings.milvus.uri != STANDALONE:
+        return None
+    return str(staging_folder(server_folder(lake_path(settings))))

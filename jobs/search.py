@@ -36,7 +36,7 @@ def search(
     model = find_model(settings.model.name)
     embed = embedder(model.path, settings.model.device, settings.model.dtype, settings.model.batch_tokens)
     vector = embed.embed([query])[0]
-    with milvus_for(settings, lake_path(settings)) as (address, _):
+    with milvus_for(settings, lake_path(settings)) as address:
         client = connect(address)
         begun = time.monotonic()
         found = search_vectors(client, settings.milvus.collection, vector, k, since, until, model.id)

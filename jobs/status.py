@@ -39,7 +39,7 @@ def status(settings: Settings) -> StatusReport:
     lake = open_lake(spark_session(settings.spark), settings)
     versions = {table.name: lake.tables.version(table) for table in TABLES}
     name = settings.milvus.collection
-    with milvus_for(settings, lake_path(settings)) as (address, _):
+    with milvus_for(settings, lake_path(settings)) as address:
         client = connect(address)
         routes = read_routes(client, name)
         in_milvus = partition_counts(client, name) if routes else {}

@@ -1,0 +1,125 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from lakevec.jobs.cli import app
+
+RUN_KEYS = {
+    "files_seen", "documents", "quarantined", "deleted", "chunks", "embedded", "embeddings_reused",
+    "loaded", "removed", "seconds", "stages",
+}  # fmt: skip
+HIT_KEYS = {
+    "score", "text", "uri", "title", "heading_path", "page", "start", "end", "doc_timestamp", "chunk_id",
+}  # fmt: skip
+
+
+@pytest.fixture
+def lakevec(lakehouse):
+    """Call the command line with the settings of this test's lake."""
+    settings = lakehouse.settings
+    given = [
+        f"source.path={settings.source.path}",
+        f"lake.path={settings.lake.path}",
+        f"milvus.uri={settings.milvus.uri}",
+        f"milvus.collection={settings.milvus.collection}",
+    ]
+
+    def call(*arguments: str, overrides: tuple[str, ...] = ()):
+        options = [word for override in (*given, *overrides) for word in ("--set", override)]
+        return CliRunner().invoke(app, [*options, *arguments])
+
+    return call
+
+
+def test_run_search_and_status_answer_in_json(lakehouse, lakevec):
+    lakehouse.write("rules 2024-05-17.txt", "The harbour opens at six in the morning.")
+
+    run = lakevec("--json", "run", "--once")
+    assert run.exit_code == 0, run.output
+    report = json.loads(run.stdout)
+    assert report.keys() == RUN_KEYS
+    assert (report["documents"], report["loaded"]) == (1, 1)
+
+    search = lakevec("--json", "search", "When does the harbour open?", "-k", "1", "--since", "2024-01-01")
+    assert search.exit_code == 0, search.output
+    answer = json.loads(search.stdout)
+    assert answer.keys() == {"hits", "partitions_searched", "seconds"}
+    (hit,) = answer["hits"]
+    assert hit.keys() == HIT_KEYS
+    assert (hit["page"], hit["start"], hit["end"]) == (None, 0, 40)
+    assert hit["doc_timestamp"] == "2024-05-17T00:00:00+00:00"
+
+    status = json.loads(lakevec("--json", "status").stdout)
+    assert status.keys() == {"tables", "collection", "partitions", "quarantined", "lag_seconds"}
+    assert status["partitions"] == {"2024": {"milvus_rows": 1, "lake_rows": 1, "state": "equal"}}
+    assert set(status["lag_seconds"]) == {"ingest", "chunk", "embed", "load"}
+
+    words = lakevec("search", "When does the harbour open?")
+    assert "characters 0-40, 2024-05-17, score" in words.stdout
+
+
+def test_the_stages_run_one_by_one(lakehouse, lakevec):
+    lakehouse.write("a.txt", "The harbour opens at six.")
+
+    for stage in ("ingest", "chunk", "embed", "load"):
+        report = json.loads(lakevec("--json", stage, "--once").stdout)
+        assert set(report["stages"]) == {stage}
+
+    assert report["loaded"] == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "arguments", "message"),
+    [
+        (("chunk.tokens=384",), ("run",), "chunk.tokens is 384, but the model"),
+        (("chunk.tokns=1",), ("run",), "Did you mean chunk.tokens?"),
+        (("model.name=/nowhere/at/all",), ("run",), "/nowhere/at/all"),
+        ((), ("search", "x", "--since", "yesterday"), "--since yesterday: expected a date"),
+        ((), ("frobnicate",), "No such command"),
+        ((), ("search",), "Missing argument"),
+    ],
+)
+def test_wrong_usage_is_status_2_and_says_why(lakevec, overrides, arguments, message):
+    result = lakevec(*arguments, overrides=overrides)
+
+    assert result.exit_code == 2
+    assert message in result.stderr.replace("\n", " ")
+
+
+def test_a_failure_is_status_1_and_one_json_object(lakehouse, lakevec):
+    lakehouse.source.rename(lakehouse.source.with_name("unmounted"))
+
+    result = lakevec("--json", "run", "--once")
+
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["error"] == "SourceError"
+    assert "does not exist" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("setting", "wanted"),
+    [("partition.granularity", "day"), ("chunk.strategy", "fixed"), ("chunk.overlap", "7")],
+)
+def test_a_lake_keeps_what_it_was_made_with(lakehouse, lakevec, setting, wanted):
+    lakehouse.run(("ingest",))
+
+    result = lakevec("run", overrides=(f"{setting}={wanted}",))
+
+    assert result.exit_code == 2
+    assert f"{setting} is {wanted}, but this lake was made with" in result.stderr
+
+
+def test_without_java_it_says_how_to_get_it(tmp_path):
+    environment = {**os.environ, "PATH": str(tmp_path), "JAVA_HOME": ""}
+    command = [sys.executable, "-m", "lakevec.jobs.cli", "--set", f"source.path={tmp_path}"]
+    command += ["--set", f"lake.path={tmp_path}/lake", "ingest"]
+
+    result = subprocess.run(command, capture_output=True, text=True, env=environment)
+
+    assert result.returncode == 2
+    assert "Spark needs Java" in result.stderr
+    assert "apt install" in result.stderr

@@ -1,0 +1,148 @@
+import os
+import shutil
+
+import pytest
+
+from lakevec.jobs.errors import SourceError
+from lakevec.jobs.lake.tables import DOCUMENTS, FILES
+
+INGEST = ("ingest",)
+
+
+def texts(lakehouse):
+    return [text for (text,) in lakehouse.rows(DOCUMENTS, "text")]
+
+
+def test_new_changed_and_gone_files_arrive(lakehouse):
+    lakehouse.write("a.txt", "first", modified=1_700_000_000)
+    lakehouse.write("b.txt", "second")
+    first = lakehouse.run(INGEST)
+    assert (first.files_seen, first.documents, first.deleted) == (2, 2, 0)
+
+    lakehouse.write("a.txt", "first, again", modified=1_700_000_001)
+    (lakehouse.source / "b.txt").unlink()
+    lakehouse.write("c.txt", "third")
+    second = lakehouse.run(INGEST)
+
+    assert (second.files_seen, second.documents, second.deleted) == (2, 2, 1)
+    assert texts(lakehouse) == ["first, again", "third"]
+
+
+def test_nothing_new_writes_nothing(lakehouse):
+    lakehouse.write("a.txt", "first")
+    lakehouse.run(INGEST)
+    versions = [lakehouse.lake().tables.version(table) for table in (FILES, DOCUMENTS)]
+
+    again = lakehouse.run(INGEST)
+
+    assert again.files_seen == 1
+    assert (again.documents, again.quarantined, again.deleted) == (0, 0, 0)
+    assert [lakehouse.lake().tables.version(table) for table in (FILES, DOCUMENTS)] == versions
+
+
+def test_a_touched_file_changes_files_alone(lakehouse):
+    path = lakehouse.write("2024-05-17 a.txt", "first", modified=1_700_000_000)
+    lakehouse.run(INGEST)
+    version = lakehouse.lake().tables.version(DOCUMENTS)
+
+    os.utime(path, (1_700_009_000, 1_700_009_000))
+    report = lakehouse.run(INGEST)
+
+    assert report.documents == 0
+    assert lakehouse.lake().tables.version(DOCUMENTS) == version
+    ((modified_at,),) = lakehouse.rows(FILES, "modified_at")
+    assert modified_at.timestamp() == 1_700_009_000
+
+
+def test_a_bad_file_is_quarantined_with_its_reason_and_costs_nothing_else(lakehouse):
+    lakehouse.write("good.txt", "good")
+    lakehouse.write("broken.pdf", b"%PDF-1.7 nothing more")
+    lakehouse.write("program.bin", bytes(range(256)) * 10)
+
+    report = lakehouse.run(INGEST)
+
+    assert (report.documents, report.quarantined) == (1, 2)
+    quarantined = lakehouse.lake().tables.quarantine().orderBy("uri").collect()
+    assert [row["uri"].rsplit("/", 1)[1] for row in quarantined] == ["broken.pdf", "program.bin"]
+    assert [row["stage"] for row in quarantined] == ["parse", "parse"]
+    assert quarantined[1]["error_class"] == "UnsupportedFormat"
+    assert all(row["message"] and row["attempts"] == 1 and row["at"] for row in quarantined)
+
+
+def test_a_quarantined_new_version_keeps_the_old_document(lakehouse):
+    lakehouse.write("a.html", "<p>good</p>", modified=1_700_000_000)
+    lakehouse.run(INGEST)
+
+    lakehouse.write("a.html", b"\x00\x01\x02\x03" * 100, modified=1_700_000_001)
+    report = lakehouse.run(INGEST)
+
+    assert report.quarantined == 1
+    assert texts(lakehouse) == ["good"]
+
+
+def test_messages_of_an_mbox_come_and_go(lakehouse):
+    def message(number):
+        return f"From a@b Mon Jan  1 00:00:00 2024\nMessage-ID: <{number}@b>\nSubject: No {number}\n\nBody {number}\n\n"
+
+    lakehouse.write("list.mbox", message(1) + message(2) + message(3), modified=1_700_000_000)
+    lakehouse.run(INGEST)
+    before = dict(lakehouse.rows(DOCUMENTS, "part", "doc_id"))
+
+    lakehouse.write("list.mbox", message(1) + message(3), modified=1_700_000_001)
+    report = lakehouse.run(INGEST)
+
+    after = dict(lakehouse.rows(DOCUMENTS, "part", "doc_id"))
+    assert (report.documents, report.deleted) == (0, 1)
+    assert len(before) == 3
+    assert len(after) == 2
+    assert after.items() < before.items()
+
+
+def test_a_source_that_lost_much_stops_the_run_before_anything_is_deleted(lakehouse):
+    for number in range(25):
+        lakehouse.write(f"{number}.txt", f"text {number}")
+    lakehouse.run(INGEST)
+    for number in range(10):
+        (lakehouse.source / f"{number}.txt").unlink()
+
+    with pytest.raises(SourceError, match=r"10 of 25 known files are gone .*--allow-deletes"):
+        lakehouse.run(INGEST)
+
+    assert len(texts(lakehouse)) == 25
+    assert lakehouse.run(INGEST, allow_deletes=True).deleted == 10
+
+
+def test_renamed_files_do_not_count_as_lost(lakehouse):
+    for number in range(25):
+        lakehouse.write(f"{number}.txt", f"text {number}")
+    lakehouse.run(INGEST)
+    (lakehouse.source / "moved").mkdir()
+    for number in range(20):
+        shutil.move(lakehouse.source / f"{number}.txt", lakehouse.source / "moved" / f"{number}.txt")
+
+    report = lakehouse.run(INGEST)
+
+    assert (report.documents, report.deleted) == (20, 20)
+
+
+def test_a_source_that_is_gone_is_an_error_and_no_deletion(lakehouse):
+    lakehouse.write("a.txt", "first")
+    lakehouse.run(INGEST)
+    lakehouse.source.rename(lakehouse.source.with_name("unmounted"))
+
+    with pytest.raises(SourceError, match="does not exist"):
+        lakehouse.run(INGEST)
+
+    assert texts(lakehouse) == ["first"]
+
+
+def test_a_large_source_is_read_in_pieces_newest_first(lakehouse):
+    for number in range(5):
+        lakehouse.write(f"{number}.txt", f"text {number}", modified=1_700_000_000 + number)
+    settings = lakehouse.settings
+    lakehouse.settings = settings.model_copy(update={"ingest": settings.ingest.model_copy(update={"max_files": 2})})
+
+    assert lakehouse.run(INGEST).documents == 5
+
+    order = lakehouse.lake().tables.read(FILES).orderBy("seen_at", "uri").select("uri").collect()
+    assert {row["uri"].rsplit("/", 1)[1] for row in order[:2]} == {"4.txt", "3.txt"}
