@@ -15,14 +15,41 @@ MARKS = [
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 ]
-# Detection reads so much of a text, of those lines that tell encodings apart.
+# Detection reads so much of a text, of those lines that tell encodings apart; of a long line, a piece.
 SAMPLE_BYTES = 32_768
-NOT_ASCII_LINE = re.compile(rb"[^\n]*[\x80-\xff][^\n]*\n?")
+CONTEXT_BYTES = 1_024
+NOT_ASCII = re.compile(rb"[\x80-\xff]")
+# What Python says of UTF-8 that ends within a character.
+CUT = "unexpected end of data"
 # A UTF-8 text with a few broken bytes is still UTF-8: so many good characters for one bad.
 GOOD_PER_BAD = 10
-# Above this share of control characters it is no text.
+# Above this share of control characters it is no text; in UTF-8, which binary data never is, far above.
 MOST_CONTROLS = 0.02
+MOST_CONTROLS_UTF8 = 0.3
 CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1b")) + b"\x7f"
+
+# The letters beyond ASCII of languages, by the encodings that they are written in; the likely ones first.
+# charset-normalizer takes Spanish, French and Portuguese for Central European and Hebrew for Cyrillic,
+# as the bytes are letters there too; but those are no letters of one language.
+LETTERS = [
+    (
+        ("cp1252",),
+        [
+            *("àâæçéèêëîïôœùûüÿ", "äöüß", "áéíñóúüªº", "àáâãçéêíóôõúüªº", "àèéìíîòóùú", "åäöæøéü"),
+            *("éèëïóöüáí", "áðéíóúýþæö", "àçèéíïòóúü·"),
+        ],
+    ),
+    (("cp1255", "iso8859_8"), ["אבגדהוזחטיךכלםמןנסעףפץצקרשת"]),
+    (
+        ("cp1250", "iso8859_2"),
+        ["ąćęłńóśźż", "áčďéěíňóřšťúůýž", "áäčďéíĺľňóôŕšťúýž", "áéíóöőúüű", "ăâîşţ", "čćđšž"],
+    ),
+    (("cp1254",), ["âçğıîöşûüİ"]),
+    (("cp1257", "iso8859_13"), ["ąčęėįšųūž", "āčēģīķļņšūž", "äõöšüž"]),
+]
+SIGNS = "\xa0\xad«»‹›“”„‘’‚–—…•·°§©®™€£¡¿´×²³½"
+# So much of what is not ASCII must be a language's letters or such signs.
+ENOUGH = 0.98
 
 
 def decode(data: bytes) -> str:
@@ -47,8 +74,18 @@ def is_marked(data: bytes) -> bool:
 
 
 def is_binary(data: bytes) -> bool:
+    """Whether it holds more control characters than any text does."""
     sample = data[:SAMPLE_BYTES]
-    return len(sample) - len(sample.translate(None, CONTROLS)) > MOST_CONTROLS * len(sample)
+    controls = len(sample) - len(sample.translate(None, CONTROLS))
+    return controls > (MOST_CONTROLS_UTF8 if is_utf8(sample) else MOST_CONTROLS) * len(sample)
+
+
+def is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        return error.end >= len(data) and error.reason == CUT
+    return True
 
 
 def seven_bit(data: bytes) -> str | None:
@@ -91,8 +128,7 @@ def eight_bit(data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        if error.end >= len(data) - 3 and error.reason == "unexpected end of data":
-            # Cut within a character.
+        if error.end >= len(data) and error.reason == CUT:
             return data[: error.start].decode()
     text = data.decode("utf-8", "replace")
     bad = text.count("\ufffd")
@@ -103,10 +139,32 @@ def eight_bit(data: bytes) -> str:
 
 
 def detected(data: bytes) -> str:
+    """The best guess for 8-bit text, from the places in it that are not ASCII."""
     sample = bytearray()
-    for line in NOT_ASCII_LINE.finditer(data):
-        sample += line[0][:SAMPLE_BYTES]
-        if len(sample) >= SAMPLE_BYTES:
-            break
+    place = 0
+    while len(sample) < SAMPLE_BYTES and (found := NOT_ASCII.search(data, place)):
+        start = max(place, data.rfind(b"\n", place, found.start()) + 1, found.start() - CONTEXT_BYTES)
+        place = found.end() + CONTEXT_BYTES
+        place = data.find(b"\n", found.end(), place) + 1 or place
+        sample += data[start:place]
+    known = by_letters(bytes(sample))
+    if known:
+        return known
     best = from_bytes(bytes(sample)).best()
     return best.encoding if best else "cp1252"
+
+
+def by_letters(sample: bytes) -> str | None:
+    """The first encoding by which what is not ASCII is, nearly all of it, one language's letters."""
+    high = sample.translate(None, bytes(range(128)))
+    for encodings, languages in LETTERS:
+        for encoding in encodings:
+            try:
+                characters = high.decode(encoding)
+            except UnicodeDecodeError:
+                continue
+            for letters in languages:
+                known = set(letters + letters.upper() + SIGNS)
+                if sum(character in known for character in characters) >= ENOUGH * len(characters):
+                    return encoding
+    return None

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from email import message_from_bytes, policy
 from email.errors import HeaderParseError
-from email.header import decode_header, make_header
+from email.header import decode_header
 from email.message import Message
 from email.utils import parsedate_to_datetime
 
@@ -74,10 +74,10 @@ def messages(data: bytes) -> Iterator[tuple[str, bytes]]:
 def is_opening(data: bytes, found: re.Match[bytes]) -> bool:
     """Whether a line "From ..." opens a message, and is not a sentence that begins so."""
     start = found.start()
-    if start and not data[max(0, start - 4) : start].endswith((b"\n\n", b"\n\r\n")):
-        return False
     is_dated = FROM_DATE.search(found[0]) is not None
     has_header = HEADER_LINE.match(data, found.end() + 1) is not None
+    if start and not data[max(0, start - 4) : start].endswith((b"\n\n", b"\n\r\n")):
+        return is_dated and has_header
     return is_dated or (has_header and len(found[0].split()) <= 2) or start == 0
 
 
@@ -104,7 +104,7 @@ def header(message: Message, name: str) -> str:
     # As written: get() would put U+FFFD for bytes that are not ASCII.
     raw = next((value for key, value in message.raw_items() if key.lower() == name.lower()), "")
     if not raw.isascii():
-        raw = decode(raw.encode("utf-8", "surrogateescape"))
+        raw = characters(raw.encode("utf-8", "surrogateescape"))
     return " ".join(clean(decoded(raw)).split())[:LONGEST_HEADER]
 
 
@@ -176,11 +176,15 @@ def parts_of(message: Message) -> list[Message]:
 
 
 def decoded(raw: str) -> str:
-    """A header without its "=?utf-8?...?=". What is not decodable as it says stays as it stands."""
+    """A header without its "=?utf-8?...?="; as it stands where it is not what it says."""
     try:
-        return str(make_header(decode_header(raw)))
+        parts = [
+            part.decode(charset or "ascii", "replace") if isinstance(part, bytes) else part
+            for part, charset in decode_header(raw)
+        ]
     except (ValueError, LookupError, HeaderParseError):
         return raw
+    return "".join(parts) or raw
 
 
 def text_of(part: Message) -> str:
@@ -191,7 +195,11 @@ def text_of(part: Message) -> str:
     try:
         return data.decode(charset)
     except (ValueError, LookupError):
-        pass
+        return characters(data)
+
+
+def characters(data: bytes) -> str:
+    """Text without a known charset; with control characters in it, it is text all the same."""
     try:
         return decode(data)
     except ParseError:

@@ -22,6 +22,9 @@ FRONT_LINE = re.compile(r"^([A-Za-z][\w -]*):[ \t]+(.+)$", re.MULTILINE)
 DATES = ["date", "published", "publishdate", "pubdate", "datepublished", "publishedat", "created", "createdat"]
 DATES += ["datecreated", "updated", "updatedat", "modified", "lastmod", "lastmodified", "lastupdated"]
 
+# A longer line is text, whatever its marks.
+LONGEST_HEADING = 500
+
 FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 ATX = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))??(?:[ \t]+#+)?[ \t]*$")
 SETEXT = re.compile(r" {0,3}(=+|-+)[ \t]*$")
@@ -107,6 +110,8 @@ def headings_and_text(body: str) -> Iterator[tuple[int, str] | str]:
             in_comment = "-->" not in line[line.rfind("<!--") + 1 if "<!--" in line else 0 :]
         elif opening and not (opening[1][0] == "`" and "`" in line[opening.end() :]):
             fence = opening[1]
+        elif len(line) > LONGEST_HEADING:
+            pass
         elif atx := ATX.match(line):
             heading = len(atx[1]), without_marks(atx[2] or "")
         elif place < len(lines) and is_lone_line(line, between) and (line_below := SETEXT.match(lines[place])):

@@ -23,6 +23,9 @@ HEADER_FIELD = re.compile(r"^([A-Za-z][A-Za-z0-9-]*):[ \t]*(.*(?:\n[ \t]+\S.*)*)
 FIELD = re.compile(r"^:(title|date|created|published):[ \t]+(.+)$", re.IGNORECASE | re.MULTILINE)
 # *emphasis*, **strong**, ``code``, :role:`text`
 INLINE = re.compile(r"(:[\w-]+:)?(?<!\w)(`{1,2}|\*{1,2})(?=\S)(.+?)(?<=\S)\2(?!\w)_?")
+# A longer line is text, whatever stands under it.
+LONGEST_TITLE = 500
+LONGEST_HEADER = 20_000
 NEAR_TOP = 2_000
 DATES = ("created", "date", "published", "post-history", "last-modified")
 
@@ -59,7 +62,7 @@ def parse_rst(data: bytes, name: str) -> list[Document]:
 
 def header_of(text: str) -> Header:
     """Title and dates from "Title: ..." lines at the top or from a docutils field list."""
-    text = text[: text.find("\n\n", NEAR_TOP) + 1 or None].lstrip("\ufeff\n")
+    text = text[:LONGEST_HEADER].lstrip("\ufeff\n")
     found = HEADER.match(text + "\n")
     pairs = HEADER_FIELD.findall(found[0]) if found else FIELD.findall(text[:NEAR_TOP])
     fields = {name.lower(): " ".join(value.split()) for name, value in reversed(pairs)}
@@ -98,13 +101,14 @@ def sections(text: str) -> Iterator[Title | str]:
 def title_at(lines: list[str], place: int) -> tuple[tuple[str, bool], str, int] | None:
     """(adornment and whether it is above as well, title, lines taken) if a section title begins here."""
     line = lines[place]
-    if not line.strip():
+    if not line.strip() or len(line) > LONGEST_TITLE:
         return None
     after = lines[place + 1 : place + 3]
     if ADORNMENT.match(line):
         is_overlined = (
             len(after) == 2
             and after[0].strip()
+            and len(after[0]) <= LONGEST_TITLE
             and not ADORNMENT.match(after[0])
             and after[1].rstrip() == line.rstrip()
             and len(line.rstrip()) >= min(len(after[0].strip()), CLEAR_ADORNMENT)
