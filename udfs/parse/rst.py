@@ -23,6 +23,8 @@ HEADER_FIELD = re.compile(r"^([A-Za-z][A-Za-z0-9-]*):[ \t]*(.*(?:\n[ \t]+\S.*)*)
 FIELD = re.compile(r"^:(title|date|created|published):[ \t]+(.+)$", re.IGNORECASE | re.MULTILINE)
 # *emphasis*, **strong**, ``code``, :role:`text`
 INLINE = re.compile(r"(:[\w-]+:)?(?<!\w)(`{1,2}|\*{1,2})(?=\S)(.+?)(?<=\S)\2(?!\w)_?")
+# ".. some words", but not ".. name::", ".. [1] x", ".. _x: y", ".. |x| y", ".. __: y".
+COMMENT = re.compile(r"\.\.(?:\s*$|\s+(?!\[|_|\||(?:[\w+.-]+(?::[\w+.-]+)*)\s?::))")
 # A longer line is text, whatever stands under it.
 LONGEST_TITLE = 500
 LONGEST_HEADER = 20_000
@@ -40,24 +42,44 @@ class Title:
 
 @dataclass(frozen=True)
 class Header:
-    """What the lines at a text's top say of it."""
+    """What the lines at a text's top say of it. `media_type` is "" or as in "Content-Type: text/x-rst"."""
 
     title: str = ""
+    media_type: str = ""
     dates: list[Date] = field(default_factory=list)
 
 
 def parse_rst(data: bytes, name: str) -> list[Document]:
-    """One document. Its title is the header's, or the first section's where no other is of its level."""
-    text = clean(decode(data))
+    return [document_of_rst(clean(decode(data)))]
+
+
+def document_of_rst(text: str) -> Document:
+    """Comments are left out. The title is the header's, or the first section's of the topmost level."""
     header = header_of(text)
     draft = Draft()
-    for part in sections(text):
+    for part in sections("\n".join(without_comments(text.split("\n")))):
         if isinstance(part, Title):
             draft.heading(part.level, part.text)
         else:
             draft.block(part)
     first = next((heading.text for heading in draft.headings if heading.level == 1), "")
-    return [draft.document(MEDIA_TYPE, title=header.title or first, dates=header.dates)]
+    return draft.document(MEDIA_TYPE, title=header.title or first, dates=header.dates)
+
+
+def without_comments(lines: list[str]) -> Iterator[str]:
+    """Comments go with their indented lines; directives, footnotes, targets and substitutions stay."""
+    in_comment = False
+    for place, line in enumerate(lines):
+        if COMMENT.match(line):
+            # An empty comment has no lines of its own: what follows is a quotation.
+            in_comment = line.strip() != ".." or (place + 1 < len(lines) and bool(lines[place + 1].strip()))
+        elif in_comment and (not line.strip() or line[0].isspace()):
+            continue
+        else:
+            if in_comment:
+                in_comment = False
+                yield ""
+            yield line
 
 
 def header_of(text: str) -> Header:
@@ -67,7 +89,7 @@ def header_of(text: str) -> Header:
     pairs = HEADER_FIELD.findall(found[0]) if found else FIELD.findall(text[:NEAR_TOP])
     fields = {name.lower(): " ".join(value.split()) for name, value in reversed(pairs)}
     dates = [Date(at, "header") for name in DATES if (at := first_date(fields.get(name, "")))]
-    return Header(fields.get("title", "") or fields.get("subject", ""), dates)
+    return Header(fields.get("title", "") or fields.get("subject", ""), fields.get("content-type", ""), dates)
 
 
 def first_date(text: str) -> datetime | None:

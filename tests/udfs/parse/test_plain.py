@@ -2,6 +2,7 @@ from datetime import UTC, datetime
 
 from lakevec.udfs.parse.document import Date, Document, Heading
 from lakevec.udfs.parse.plain import parse_plain
+from lakevec.udfs.parse.rst import parse_rst
 
 
 def test_a_text_stays_as_it_is():
@@ -33,3 +34,8 @@ def test_a_header_as_of_an_email_gives_title_and_date():
 
 def test_nul_bytes_are_left_out_of_a_text():
     assert parse_plain(b"hello\x00 world\x00", "a.txt") == [Document("hello world", "text/plain")]
+
+
+def test_a_text_that_says_it_is_rst_is_read_so_whatever_its_name():
+    data = b"PEP: 1\nTitle: Purpose\nContent-Type: text/x-rst\n\nScope\n=====\n.. comment\n\nText"
+    assert parse_plain(data, "pep-0001.txt") == parse_rst(data, "pep-0001.rst")

@@ -84,3 +84,32 @@ def test_the_first_date_of_a_header_line_counts(created):
 def test_a_field_list_gives_title_and_date():
     document = parsed("Travel\n======\n\n:Author: Ana\n:Date: July 17, 2006\n\nText")
     assert (document.title, document.dates[0].at) == ("Travel", datetime(2006, 7, 17, tzinfo=UTC))
+
+
+def test_comments_are_left_out_and_what_only_begins_like_one_stays():
+    text = """\
+One.
+
+.. A comment
+   of two lines
+
+   and a paragraph
+.. [1] A footnote
+.. _target: https://example.org
+.. |name| replace:: text
+.. note:: Listen
+
+   well
+..
+
+   A quotation
+
+..
+   Local Variables:
+   mode: indented-text
+   End:
+"""
+    assert parsed(text).text == (
+        "One.\n\n\n.. [1] A footnote\n.. _target: https://example.org\n.. |name| replace:: text\n"
+        ".. note:: Listen\n\n   well\n\n   A quotation"
+    )
