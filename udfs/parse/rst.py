@@ -24,7 +24,7 @@ FIELD = re.compile(r"^:(title|date|created|published):[ \t]+(.+)$", re.IGNORECAS
 # *emphasis*, **strong**, ``code``, :role:`text`
 INLINE = re.compile(r"(:[\w-]+:)?(?<!\w)(`{1,2}|\*{1,2})(?=\S)(.+?)(?<=\S)\2(?!\w)_?")
 # ".. some words", but not ".. name::", ".. [1] x", ".. _x: y", ".. |x| y", ".. __: y".
-COMMENT = re.compile(r"\.\.(?:\s*$|\s+(?!\[|_|\||(?:[\w+.-]+(?::[\w+.-]+)*)\s?::))")
+COMMENT = re.compile(r"\.\.(?:\s*$|\s+(?=\S)(?!\[|_|\||(?:[\w+.-]+(?::[\w+.-]+)*)\s?::))")
 # A longer line is text, whatever stands under it.
 LONGEST_TITLE = 500
 LONGEST_HEADER = 20_000

@@ -94,7 +94,7 @@ One.
    of two lines
 
    and a paragraph
-.. [1] A footnote
+..  [1] A footnote
 .. _target: https://example.org
 .. |name| replace:: text
 .. note:: Listen
@@ -110,6 +110,6 @@ One.
    End:
 """
     assert parsed(text).text == (
-        "One.\n\n\n.. [1] A footnote\n.. _target: https://example.org\n.. |name| replace:: text\n"
+        "One.\n\n\n..  [1] A footnote\n.. _target: https://example.org\n.. |name| replace:: text\n"
         ".. note:: Listen\n\n   well\n\n   A quotation"
     )
