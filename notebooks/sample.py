@@ -121,7 +121,7 @@ def block_of(block: str) -> tuple[str, str | list[list[str]]]:
 
 
 class Report(FPDF):
-    """A4 with a running header and page numbers, as an office prints it."""
+    """A4 with a running header and page numbers, as an office prints it; the title stands on a cover."""
 
     def header(self) -> None:
         self.set_font("Helvetica", "I", 8)
@@ -150,12 +150,19 @@ def pdf_of(text: Text, password: str | None = None) -> bytes:
                     for row in rows:
                         table.row(row)
                 pdf.ln(4)
-            case ("h1" | "h2" | "h3", str(line)):
-                pdf.set_font("Helvetica", "B", {"h1": 18, "h2": 14, "h3": 11}[kind])
+            case ("h1", str(line)):
+                pdf.set_y(100)
+                pdf.set_font("Helvetica", "B", 24)
+                pdf.multi_cell(0, 12, line, new_x="LMARGIN", new_y="NEXT")
+                pdf.set_font("Helvetica", size=12)
+                pdf.multi_cell(0, 8, f"{text.author}, {text.date:%d %B %Y}", new_x="LMARGIN", new_y="NEXT")
+                pdf.add_page()
+            case ("h2" | "h3", str(line)):
+                pdf.set_font("Helvetica", "B", {"h2": 15, "h3": 12}[kind])
                 pdf.multi_cell(0, 9, line, new_x="LMARGIN", new_y="NEXT")
             case (_, str(line)):
-                pdf.set_font("Helvetica", size=11)
-                pdf.multi_cell(0, 6, f"- {line}" if kind == "bullet" else line, new_x="LMARGIN", new_y="NEXT")
+                pdf.set_font("Helvetica", size=12)
+                pdf.multi_cell(0, 7, f"- {line}" if kind == "bullet" else line, new_x="LMARGIN", new_y="NEXT")
                 pdf.ln(2)
     return bytes(pdf.output())
 
