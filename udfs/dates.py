@@ -12,9 +12,9 @@ from .parse.document import Date
 EARLIEST = datetime(1000, 1, 1, tzinfo=UTC)
 LONGEST_DATE = 100
 
-# The zones that RFC 822 names; dateutil knows but UTC and the machine's own.
+# The zones that RFC 822 names, and the most frequent others.
 HOURS = {"EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7, "MDT": -6, "PST": -8, "PDT": -7}
-ZONES = {name: tz.tzoffset(name, hours * 3600) for name, hours in HOURS.items()}
+HOURS |= {"BST": 1, "CET": 1, "CEST": 2, "JST": 9}
 
 # Two days that share no field: what both readings agree on was in the text.
 DEFAULTS = (datetime(2000, 1, 1), datetime(2001, 2, 2))
@@ -78,11 +78,18 @@ def parse_date(text: str) -> datetime | None:
     except ValueError:
         pass
     try:
-        first, second = (parser.parse(text, default=default, tzinfos=ZONES, ignoretz=False) for default in DEFAULTS)
+        first, second = (parser.parse(text, default=default, tzinfos=zone) for default in DEFAULTS)
     except (ValueError, ArithmeticError, TypeError, AttributeError):
         # dateutil says by many exceptions that it cannot read something.
         return None
     return in_utc(first) if first.year == second.year else None
+
+
+def zone(name: str | None, offset: int | None) -> tz.tzoffset | None:
+    """The zone of a time, by its own offset in seconds, else its name; the machine's own zone has no say."""
+    if offset is None and name in HOURS:
+        offset = HOURS[name] * 3600
+    return None if offset is None else tz.tzoffset(name, offset)
 
 
 def in_utc(at: datetime | date) -> datetime | None:

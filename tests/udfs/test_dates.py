@@ -87,6 +87,8 @@ def test_numbers_in_file_names_that_are_no_dates(name):
         ("2024-05-17T10:00:00-04:00", datetime(2024, 5, 17, 14, tzinfo=UTC)),
         ("2014-04-02 12:00:00 -0400", datetime(2014, 4, 2, 16, tzinfo=UTC)),
         ("Fri, 17 May 2024 10:00:00 EST", datetime(2024, 5, 17, 15, tzinfo=UTC)),
+        ("17 May 2024 10:00 CEST", datetime(2024, 5, 17, 8, tzinfo=UTC)),
+        ("17 May 2024 10:00 XYZ", datetime(2024, 5, 17, 10, tzinfo=UTC)),
         ("01-Jan-2001", day(2001)),
         ("July 17, 2006", day(2006, 7, 17)),
         ("April 30, 1789", day(1789, 4, 30)),
