@@ -1,0 +1,10 @@
+"""Everything that is said to Milvus."""
+
+import logging
+import warnings
+
+# pymilvus logs each failed call with its stack, also those that are expected and tried again. What matters
+# is raised, and told once by whoever catches it.
+logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
+# The version is pinned below the one that drops the ORM half, which bulk import needs.
+warnings.filterwarnings("ignore", message=".*is an ORM-style PyMilvus API")

@@ -1,8 +1,9 @@
 """Where Milvus is, and the way in."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
@@ -24,12 +25,21 @@ TRANSIENT = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, gr
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MilvusAddress:
-    """A server's address, or the path of a Milvus Lite file, which ends in .db."""
+    """A server's address, or the path of a Milvus Lite file, which ends in .db.
+
+    As text it is the address without its secrets: fit for messages and logs.
+    """
 
     uri: str
-    token: str | None = field(default=None, repr=False)
+    token: str | None = None
+
+    def __str__(self) -> str:
+        return re.sub(r"//[^/@]*@", "//", self.uri)
+
+    def __repr__(self) -> str:
+        return f"MilvusAddress({str(self)!r})"
 
     @property
     def is_lite(self) -> bool:
@@ -58,11 +68,18 @@ def connect(address: MilvusAddress) -> MilvusClient:
     and the cause, after about CONNECT_SECONDS at most.
     """
     if address.is_lite:
-        Path(address.uri).absolute().parent.mkdir(parents=True, exist_ok=True)
+        make_parent(Path(address.uri).absolute())
     try:
         return MilvusClient(address.uri, token=address.token or "", timeout=CONNECT_SECONDS)
     except Exception as error:
         raise connection_error(address, error) from error
+
+
+def make_parent(file: Path) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MilvusError(f"milvus.uri is {file}, but its folder cannot be made: {error}.") from error
 
 
 def orm_alias(address: MilvusAddress) -> str:
@@ -80,10 +97,13 @@ def orm_alias(address: MilvusAddress) -> str:
 
 
 def server_version(client: MilvusClient) -> tuple[int, int, int]:
-    """Such as (2, 3, 5)."""
-    text = str(client.get_server_version()).removeprefix("v").partition("-")[0]
-    major, minor, patch, *_ = [*(int(part) for part in text.split(".")), 0, 0]
-    return major, minor, patch
+    """Such as (2, 3, 5). Raises MilvusError for what has no such version: Milvus Lite."""
+    said = str(client.get_server_version())
+    version = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?", said)
+    if version is None:
+        raise MilvusError(f"Milvus says that its version is {said!r}; expected one such as v2.3.5.")
+    major, minor, patch = version.groups(default="0")
+    return int(major), int(minor), int(patch)
 
 
 def retrying() -> Retrying:
@@ -111,19 +131,18 @@ def status_of(error: grpc.RpcError) -> grpc.StatusCode | None:
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, and those that it was raised from."""
+    """The error, and those that it was raised from; pymilvus raises some from themselves."""
+    told: list[BaseException] = []
     one: BaseException | None = error
-    while one is not None:
+    while one is not None and one not in told:
+        told.append(one)
         yield one
         one = one.__cause__
 
 
 def connection_error(address: MilvusAddress, error: Exception) -> MilvusError:
     """What can be done about it. pymilvus says the same of a wrong token, a wrong host and a stopped server."""
-    cause = " <- ".join(cause_in_words(one) for one in causes(error))
-    if address.token:
-        for secret in {address.token, address.token.partition(":")[2]} - {""}:
-            cause = cause.replace(secret, "***")
+    cause = without_secrets(" <- ".join(cause_in_words(one) for one in causes(error)), address)
     if address.is_lite:
         advice = (
             "Another process has it open, most likely: Milvus Lite serves one process at a time. End that one, "
@@ -133,7 +152,15 @@ def connection_error(address: MilvusAddress, error: Exception) -> MilvusError:
         advice = "The server refuses the token: see milvus.token."
     else:
         advice = "Is it running, and are milvus.uri and milvus.token right?"
-    return MilvusError(f"No connection to Milvus at {address.uri}. {advice} Cause: {cause}")
+    return MilvusError(f"No connection to Milvus at {address}. {advice} Cause: {cause}")
+
+
+def without_secrets(text: str, address: MilvusAddress) -> str:
+    text = text.replace(address.uri, str(address))
+    token = address.token or ""
+    for secret in {token, token.partition(":")[2]} - {""}:
+        text = text.replace(secret, "***")
+    return text
 
 
 def cause_in_words(error: BaseException) -> str:

@@ -5,6 +5,7 @@ import urllib.error
 import urllib.request
 
 from pymilvus import MilvusClient
+from pymilvus.client.types import LoadState
 from pymilvus.exceptions import MilvusException
 
 from ..errors import MilvusError
@@ -27,7 +28,7 @@ def healthy(url: str) -> bool:
 def wait_until_answering(uri: str, deadline: float) -> None:
     """Return when every collection that was loaded before the start counts its rows again.
 
-    A server is healthy long before that; for about half a minute its loaded partitions give errors.
+    A server is healthy long before that; meanwhile its loaded partitions are Loading, and reads fail.
     deadline: on the clock of time.monotonic(). Raises MilvusError when it has passed.
     """
     while True:
@@ -48,7 +49,7 @@ def count_loaded(uri: str) -> None:
     client = MilvusClient(uri, timeout=10)
     try:
         for name in client.list_collections():  # pyright: ignore[reportGeneralTypeIssues]
-            if client.get_load_state(name)["state"].name == "Loaded":
+            if client.get_load_state(name)["state"] != LoadState.NotLoad:
                 client.query(name, filter="", output_fields=["count(*)"], consistency_level="Strong", timeout=30)
     finally:
         client.close()

@@ -26,10 +26,11 @@ from typing import IO, Literal
 
 from ..errors import ConfigurationError, MilvusError
 from .readiness import healthy, wait_until_answering
-from .server_package import COMMAND, free_ports, server_environment, unpacked_server, write_configuration
+from .server_package import COMMAND, Ports, free_ports, server_environment, unpacked_server, write_configuration
 
 START_SECONDS = 300.0
-STOP_SECONDS = 4.0
+# Its orderly end can take more than a minute and saves nothing that a kill would lose.
+STOP_SECONDS = 1.0
 ATTEMPTS = 3
 POLL_SECONDS = 0.1
 
@@ -52,10 +53,17 @@ class Record:
     """
 
     pid: int
-    uri: str
-    health: str
-    stays: bool
+    ports: Ports
+    stays: bool = False
     ready: bool = False
+
+    @property
+    def uri(self) -> str:
+        return f"http://127.0.0.1:{self.ports['proxy']}"
+
+    @property
+    def health(self) -> str:
+        return f"http://127.0.0.1:{self.ports['metrics']}/healthz"
 
 
 class PortTakenError(Exception):
@@ -158,6 +166,14 @@ def running(folder: Path) -> Record | None:
         with open(folder / "server.lock") as lock:
             if locked(lock, fcntl.LOCK_SH):
                 return None
+    except FileNotFoundError:
+        return None
+    return last_record(folder)
+
+
+def last_record(folder: Path) -> Record | None:
+    """What was started last, whether it lives or not."""
+    try:
         return Record(**json.loads((folder / "state.json").read_text()))
     except FileNotFoundError:
         return None
@@ -206,7 +222,8 @@ def spawn(folder: Path) -> Record:
     there is a server, and a command that dies in between leaves nothing behind.
     """
     binaries = unpacked_server()
-    ports = free_ports()
+    last = last_record(folder)
+    ports = free_ports(last.ports if last else None)
     write_configuration(folder, ports)
     staging_folder(folder).mkdir(exist_ok=True)
     log_file(folder).touch()
@@ -223,12 +240,7 @@ def spawn(folder: Path) -> Record:
             pass_fds=[lock.fileno()],
             start_new_session=True,
         )
-    record = Record(
-        pid=process.pid,
-        uri=f"http://127.0.0.1:{ports.proxy}",
-        health=f"http://127.0.0.1:{ports.metrics}/healthz",
-        stays=False,
-    )
+    record = Record(process.pid, ports)
     write_record(folder, record)
     assert process.stdin is not None
     with process.stdin as stdin:

@@ -6,8 +6,7 @@ import lzma
 import os
 import shutil
 import socket
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -27,29 +26,27 @@ COMMAND = (
 )
 
 
-@dataclass(frozen=True)
-class Ports:
-    """One port for each listener of the server; `components` are in the order of COMPONENTS."""
+LISTENERS = (*COMPONENTS, "proxy internal", "metrics", "etcd client", "etcd peer")
 
-    components: tuple[int, ...]
-    proxy_internal: int
-    metrics: int
-    etcd_client: int
-    etcd_peer: int
-
-    @property
-    def proxy(self) -> int:
-        return self.components[COMPONENTS.index("proxy")]
+Ports = dict[str, int]
 
 
-def free_ports() -> Ports:
-    """Ports that nobody listens on at this moment; somebody may by the time that the server starts."""
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(len(COMPONENTS) + 4)]
-        for one in sockets:
-            one.bind(("", 0))
-        numbers = [one.getsockname()[1] for one in sockets]
-    return Ports(tuple(numbers[4:]), *numbers[:4])
+def free_ports(preferred: Ports | None = None) -> Ports:
+    """A port for each of LISTENERS that nobody listens on at this moment; somebody may a moment later.
+
+    preferred: those of the server's last run, taken if they are all free. A server that comes back
+    at its old addresses takes over from itself; at others it waits until the sessions of its former
+    life run out, a minute and more.
+    """
+    wanted = [preferred or {}, {}]
+    for ports in wanted:
+        with ExitStack() as held, suppress(OSError):
+            sockets = {name: held.enter_context(socket.socket()) for name in LISTENERS}
+            for name, one in sockets.items():
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                one.bind(("", ports.get(name, 0)))
+            return {name: one.getsockname()[1] for name, one in sockets.items()}
+    raise OSError("No free ports.")
 
 
 def unpacked_server() -> Path:
@@ -104,7 +101,7 @@ def write_configuration(folder: Path, ports: Ports) -> None:
 def server_environment(folder: Path, ports: Ports) -> dict[str, str]:
     return {
         "DEPLOY_MODE": "STANDALONE",
-        "METRICS_PORT": str(ports.metrics),
+        "METRICS_PORT": str(ports["metrics"]),
         "ETCD_CONFIG_PATH": str(folder / "configs" / "etcd.yaml"),
     }
 
@@ -115,15 +112,13 @@ def milvus_configuration(data: Path, ports: Ports) -> dict:
     `ip` is where the components look for one another; the server listens on all interfaces whatever
     is set.
     """
-    components: dict[str, dict] = {
-        name: {"ip": "127.0.0.1", "port": port} for name, port in zip(COMPONENTS, ports.components, strict=True)
-    }
-    components["proxy"] |= {"internalPort": ports.proxy_internal}
+    components: dict[str, dict] = {name: {"ip": "127.0.0.1", "port": ports[name]} for name in COMPONENTS}
+    components["proxy"] |= {"internalPort": ports["proxy internal"]}
     # A server that lives for a command only must still get round to deleting what was dropped.
     components["dataCoord"] |= {"gc": {"interval": 60, "dropTolerance": 300}}
     return components | {
         "etcd": {
-            "endpoints": f"127.0.0.1:{ports.etcd_client}",
+            "endpoints": f"127.0.0.1:{ports['etcd client']}",
             "use": {"embed": True},
             "data": {"dir": str(data / "etcd")},
             "log": {"level": "error"},
@@ -131,8 +126,9 @@ def milvus_configuration(data: Path, ports: Ports) -> dict:
         "localStorage": {"path": str(data / "storage")},
         "mq": {"type": "rocksmq"},
         "rocksmq": {"path": str(data / "rocksmq")},
-        # A stop with loaded collections would otherwise take up to half an hour.
-        "common": {"storageType": "local", "gracefulStopTimeout": 3},
+        # What was loaded answers again when the sessions of the former life have run out: with the default of
+        # 30 s it took 36 s after a restart, so 15. Shorter ones may be lost on a busy machine, and the server with them.
+        "common": {"storageType": "local", "gracefulStopTimeout": 3, "session": {"ttl": 10}},
         "log": {"level": "warn", "stdout": True, "file": {"rootPath": ""}},
         "grpc": {"log": {"level": "ERROR"}},
     }
@@ -140,7 +136,7 @@ def milvus_configuration(data: Path, ports: Ports) -> dict:
 
 def etcd_configuration(data: Path, ports: Ports) -> dict:
     """The embedded etcd reads its addresses from its own file only; without it, it takes 2379 and 2380."""
-    client, peer = f"http://127.0.0.1:{ports.etcd_client}", f"http://127.0.0.1:{ports.etcd_peer}"
+    client, peer = f"http://127.0.0.1:{ports['etcd client']}", f"http://127.0.0.1:{ports['etcd peer']}"
     return {
         "name": "default",
         "data-dir": str(data / "etcd"),
