@@ -26,7 +26,6 @@ PREFIX_END = "\n\n"
 # A token may stand for a whole unknown word, and white space costs none: without a limit in characters
 # a megabyte of base64 could be one passage.
 CHARACTERS_PER_TOKEN = 8
-COUNTED_AT_A_TIME = 512
 
 SCHEMA = pa.schema(
     [
@@ -128,10 +127,17 @@ class Section:
 
 
 @dataclass(frozen=True)
+class Prefix:
+    text: str = ""
+    tokens: int = 0
+
+
+@dataclass(frozen=True)
 class Passage:
     start: int
     end: int
     prefix: str
+    tokens: int
 
 
 class Splitter:
@@ -162,7 +168,7 @@ class Splitter:
         page_starts = [page["start"] for page in pages]
         seen: Counter[str] = Counter()
         chunks = []
-        for passage, tokens in self.counted(text, self.passages(text, bounds, title)):
+        for passage in self.passages(text, bounds, title):
             passage_text = text[passage.start : passage.end]
             content = keys.content_hash(passage.prefix + passage_text)
             chunks.append(
@@ -174,7 +180,7 @@ class Splitter:
                     text=passage_text,
                     prefix=passage.prefix,
                     content_hash=content,
-                    tokens=tokens,
+                    tokens=passage.tokens,
                     heading_path=PATH_SEPARATOR.join(sections[bisect_right(starts, passage.start) - 1].path),
                     page=page_at(passage.start, page_starts, pages),
                     last_page=page_at(passage.end - 1, page_starts, pages),
@@ -189,15 +195,12 @@ class Splitter:
         prefix_of = cache(self.prefix)
         for section in sections:
             # Its first passage begins with the heading itself.
-            first, first_tokens = prefix_of(prefix_parts(title, section.path, section.above))
-            rest, rest_tokens = prefix_of(prefix_parts(title, section.path, section.path))
-            for start, end in self.ranges(text, section, token_starts, first_tokens, rest_tokens):
-                prefix = first if start == section.start else rest
-                if passage := trim(text, Passage(start, end, prefix)):
-                    yield passage
+            first = prefix_of(prefix_parts(title, section.path, section.above))
+            rest = prefix_of(prefix_parts(title, section.path, section.path))
+            yield from self.passages_of_section(text, section, token_starts, first, rest)
 
-    def prefix(self, parts: tuple[str, ...]) -> tuple[str, int]:
-        """What is embedded before a passage, and its tokens: a third of the room at most.
+    def prefix(self, parts: tuple[str, ...]) -> Prefix:
+        """What is embedded before a passage: a third of the room at most.
 
         Too long, it loses its outermost parts; a part that is too long alone is cut.
         """
@@ -206,32 +209,47 @@ class Splitter:
             prefix = PATH_SEPARATOR.join(parts[first:]) + PREFIX_END
             tokens = self.tokenizer.count(prefix)
             if tokens <= limit:
-                return prefix, tokens
-        if parts:
-            prefix = self.tokenizer.cut(parts[-1], limit - self.tokenizer.count(PREFIX_END)) + PREFIX_END
-            return prefix, self.tokenizer.count(prefix)
-        return "", 0
+                return Prefix(prefix, tokens)
+        if not parts:
+            return Prefix()
+        prefix = self.tokenizer.cut(parts[-1], limit - self.tokenizer.count(PREFIX_END)) + PREFIX_END
+        return Prefix(prefix, self.tokenizer.count(prefix))
 
-    def ranges(
-        self, text: str, section: Section, token_starts: Sequence[int], first_prefix: int, rest_prefix: int
-    ) -> Iterator[tuple[int, int]]:
-        """Ranges of a section that should fit with prefixes of so many tokens, in order."""
-        most_characters = self.chunking.tokens * CHARACTERS_PER_TOKEN
-        start, done, prefix = section.start, section.start, first_prefix
-        while True:
-            room = self.chunking.tokens - self.tokenizer.special_tokens - prefix
-            beyond = bisect_left(token_starts, start) + room
-            high = token_starts[beyond] if beyond < len(token_starts) else len(text)
-            high = min(high, section.end, start + most_characters)
-            if high <= done:
-                high = min(done + 1, section.end)
-            if high == section.end:
-                yield start, high
-                return
-            low = max(start + (high - start) // 2, done)
-            cut = last_cut(text, start, low, high, self.levels)
-            yield start, cut
-            start, done, prefix = self.next_start(text, start, cut, token_starts, room), cut, rest_prefix
+    def passages_of_section(
+        self, text: str, section: Section, token_starts: Sequence[int], first: Prefix, rest: Prefix
+    ) -> Iterator[Passage]:
+        """The passages of one section: each as long as fits, cut at the best place in its last half."""
+        limit = self.chunking.tokens
+        start, prefix = section.start, first
+        # What lies before `done` stands in a passage already; start < done where passages overlap.
+        done = after_space(text, start, section.end)
+        while done < section.end:
+            room = limit - self.tokenizer.special_tokens - prefix.tokens
+            high = min(self.reach(token_starts, start, room), section.end)
+            while True:
+                if high <= done:
+                    # With what it shares nothing new fits.
+                    start, high = done, min(self.reach(token_starts, done, room), section.end)
+                middle = start + (high - start) // 2
+                cut = high if high == section.end else last_cut(text, start, max(middle, done), high, self.levels)
+                begin, end = trimmed(text, start, cut)
+                tokens = self.tokenizer.counts([prefix.text + text[begin:end]])[0]
+                if tokens <= limit:
+                    break
+                # The estimate was too low: a long word was cut, or words are not counted one by one.
+                if cut - start == 1:
+                    raise ChunkingError(f"chunk.tokens is {limit}: too few for the character {text[start]!r}.")
+                high = start + max(1, (cut - start) * limit // tokens)
+            yield Passage(begin, end, prefix.text, tokens)
+            start = self.next_start(text, start, cut, token_starts, room)
+            done = after_space(text, cut, section.end)
+            prefix = rest
+
+    def reach(self, token_starts: Sequence[int], start: int, room: int) -> int:
+        """Where a passage that begins at `start` ends at the latest, by an estimate of its tokens."""
+        furthest = start + self.chunking.tokens * CHARACTERS_PER_TOKEN
+        beyond = bisect_left(token_starts, start) + room
+        return min(token_starts[beyond], furthest) if beyond < len(token_starts) else furthest
 
     def next_start(self, text: str, start: int, cut: int, token_starts: Sequence[int], room: int) -> int:
         """Where the passage after a cut begins: `overlap` tokens before it, or a little less."""
@@ -242,35 +260,6 @@ class Splitter:
         # Not more than half of what was cut, so that each passage brings something new.
         back = max(back, start + (cut - start) // 2)
         return first_cut(text, start, back, cut, self.overlap_levels) if back < cut else cut
-
-    def counted(self, text: str, passages: Iterator[Passage]) -> Iterator[tuple[Passage, int]]:
-        """Passages with their exact number of tokens; one that is over the limit is split further."""
-        waiting: list[Passage] = []
-        for passage in passages:
-            waiting.append(passage)
-            if len(waiting) == COUNTED_AT_A_TIME:
-                yield from self.fitting(text, waiting)
-                waiting = []
-        yield from self.fitting(text, waiting)
-
-    def fitting(self, text: str, passages: list[Passage]) -> Iterator[tuple[Passage, int]]:
-        counts = self.tokenizer.counts([p.prefix + text[p.start : p.end] for p in passages])
-        for passage, tokens in zip(passages, counts, strict=True):
-            if tokens <= self.chunking.tokens:
-                yield passage, tokens
-            else:
-                yield from self.fitting(text, self.halves(text, passage))
-
-    def halves(self, text: str, passage: Passage) -> list[Passage]:
-        length = passage.end - passage.start
-        if length < 2:
-            raise ChunkingError(
-                f"chunk.tokens is {self.chunking.tokens}: too few for the character {text[passage.start]!r}."
-            )
-        low, high = passage.start + length // 4, passage.start + max(1, length * 3 // 4)
-        cut = last_cut(text, passage.start, low, high, self.levels)
-        parts = (Passage(passage.start, cut, passage.prefix), Passage(cut, passage.end, passage.prefix))
-        return [part for part in (trim(text, part) for part in parts) if part]
 
 
 def sections_of(text: str, headings: Sequence[dict[str, Any]]) -> list[Section]:
@@ -297,12 +286,17 @@ def prefix_parts(title: str, path: tuple[str, ...], shown: tuple[str, ...]) -> t
     return (title, *shown) if titled else shown
 
 
-def trim(text: str, passage: Passage) -> Passage | None:
-    """The passage without white space at its ends; None if nothing is left."""
-    stripped = text[passage.start : passage.end].lstrip()
-    start = passage.end - len(stripped)
-    end = start + len(stripped.rstrip())
-    return Passage(start, end, passage.prefix) if start < end else None
+def trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    """The range without white space at its ends."""
+    begin = after_space(text, start, end)
+    return begin, begin + len(text[begin:end].rstrip())
+
+
+def after_space(text: str, start: int, end: int) -> int:
+    """The first place in a range that is no white space, else its end."""
+    while start < end and text[start].isspace():
+        start += 1
+    return start
 
 
 def page_at(place: int, page_starts: Sequence[int], pages: Sequence[dict[str, Any]]) -> int | None:
