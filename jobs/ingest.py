@@ -102,7 +102,7 @@ def differences(listing: DataFrame, files: DataFrame) -> DataFrame:
         F.col("size").alias("known_size"),
         F.col("modified_at").alias("known_modified_at"),
         F.when(F.col("state") == "parsed", F.col("hash")).alias("known_hash"),
-        F.coalesce("reason.attempts", F.lit(0)).alias("attempts"),
+        F.col("reason.attempts").alias("attempts"),
         F.lit(True).alias("is_known"),
     )
     is_same = (F.col("size") == F.col("known_size")) & (F.col("modified_at") == F.col("known_modified_at"))
@@ -212,7 +212,7 @@ def reconcile_files(outcomes: DataFrame, piece: DataFrame, files: DataFrame) -> 
         F.col("error_stage").alias("stage"),
         "error_class",
         F.col("error_message").alias("message"),
-        (F.col("attempts") + 1).alias("attempts"),
+        (F.coalesce("attempts", F.lit(0)) + 1).alias("attempts"),
         F.current_timestamp().alias("at"),
     )
     desired = (
