@@ -18,8 +18,8 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from .errors import MilvusError
-from .lake.feed import embedding_changes
-from .lake.history import PartitionRow, corrections, known_rows, write_rows
+from .lake.feed import EmbeddingChanges, departures, embedding_changes
+from .lake.history import PartitionRow, corrections, known_rows, with_rows, write_rows
 from .lake.lake import Lake
 from .lake.tables import EMBEDDINGS
 from .progress import Advance, Progress
@@ -56,8 +56,8 @@ class Loaded:
 class Mirror:
     """The two sides of a load, and what lies between them, by time range.
 
-    desired: rows of `embeddings` at `version`. changes: embedding_changes since the version that
-    Milvus holds, None where that is not known. upserts, deletes: their rows.
+    desired: rows of `embeddings` at `version`. changes: since the version that Milvus holds, None
+    where they are not known. staging: None where nothing can be built.
     """
 
     lake: Lake
@@ -68,16 +68,15 @@ class Mirror:
     staging: Staging | None
     version: int
     desired: Mapping[str, int]
-    changes: DataFrame | None
-    upserts: Mapping[str, int]
-    deletes: Mapping[str, int]
+    changes: EmbeddingChanges | None
 
     @property
-    def changed(self) -> dict[str, int] | None:
-        if self.changes is None:
-            return None
-        names = self.upserts.keys() | self.deletes.keys()
-        return {name: self.upserts.get(name, 0) + self.deletes.get(name, 0) for name in names}
+    def upserts(self) -> Mapping[str, int]:
+        return self.changes.upserts if self.changes else {}
+
+    @property
+    def deletes(self) -> Mapping[str, int]:
+        return self.changes.deletes if self.changes else {}
 
     def rows_to_write(self, action: RangeAction) -> int:
         if action.way == "drop":
@@ -134,17 +133,21 @@ def follow(
     there = partitions.present_generations(client, collection)
     published = read_routes(client, alias)
     routes = usable(published, Routes(collection, owner.lake_id, owner.model_id, index), there)
-    history = known_rows(lake.tables, collection)
-    write_rows(lake.tables, corrections(history, routes.generations, [], collection))
-    partitions.retire(client, collection, set(there) - set(routes.live))
     partitions.load(client, collection, routes.live)
 
     staged = None if staging is None or address.is_lite else staging_for(str(staging), collection)
     changes = embedding_changes(lake.tables, routes.version, version)
-    upserts, deletes = numbers(changes)
-    mirror = Mirror(lake, settings, address, client, collection, staged, version, desired, changes, upserts, deletes)
-    work = Work(routes, present_rows(mirror, routes), last_generations(there, history))
-    actions = reconcile_ranges(desired, work.present, mirror.changed, settings.load if staged else only_patches())
+    mirror = Mirror(lake, settings, address, client, collection, staged, version, desired, changes)
+    present = present_rows(mirror, routes)
+    actions = reconcile_ranges(
+        desired, present, changes and changes.by_range, settings.load if staged else only_patches()
+    )
+    abandoned = set(there) - set(routes.live)
+    history: list[PartitionRow] = []
+    if abandoned or any(action.way != "patch" or action.range not in present for action in actions):
+        history = repaired_history(lake, routes)
+    partitions.retire(client, collection, abandoned)
+    work = Work(routes, present, last_generations(there, history))
     with progress.task("load", "rows", sum(mirror.rows_to_write(action) for action in actions)) as advance:
         carry_out(mirror, work, actions, advance)
     settle(mirror, work, actions, progress)
@@ -157,8 +160,7 @@ def follow(
         time.sleep(partitions.DRAIN_SECONDS)
         partitions.retire(client, collection, work.replaced)
     if work.made or work.replaced:
-        known = known_rows(lake.tables, collection)
-        write_rows(lake.tables, corrections(known, work.routes.generations, work.made, collection))
+        write_rows(lake.tables, corrections(history, work.routes.generations, work.made, collection))
     log_builds(builds(mirror, work), settings.mlflow, lake.tables.path)
     return work.done
 
@@ -169,6 +171,14 @@ def usable(published: Routes | None, fresh: Routes, there: Iterable[Generation])
         return fresh
     live = {generation.range: generation.generation for generation in set(published.live) & set(there)}
     return replace(published, index=fresh.index, generations=live)
+
+
+def repaired_history(lake: Lake, routes: Routes) -> list[PartitionRow]:
+    """`partitions`, after what a crash kept from being written there was written."""
+    known = known_rows(lake.tables, routes.collection)
+    missing = corrections(known, routes.generations, [], routes.collection)
+    write_rows(lake.tables, missing)
+    return with_rows(known, missing)
 
 
 def only_patches() -> Load:
@@ -187,27 +197,14 @@ def rows_by(rows: DataFrame, range_name: Column) -> dict[str, int]:
     return {row["range"]: row["count"] for row in rows.groupBy(range_name.alias("range")).count().collect()}
 
 
-def numbers(changes: DataFrame | None) -> tuple[dict[str, int], dict[str, int]]:
-    """Rows to upsert and rows to delete, by range."""
-    if changes is None:
-        return {}, {}
-    return rows_by(changes.where("not deleted"), F.col("partition")), rows_by(departures(changes), F.col("range"))
-
-
-def departures(changes: DataFrame) -> DataFrame:
-    """(range, chunk_id): the ranges in which a passage must not be any more; not each did hold it."""
-    return changes.select("chunk_id", "deleted", "partition", F.explode("ranges").alias("range")).where(
-        "deleted or range <> partition"
-    )
-
-
 def present_rows(mirror: Mirror, routes: Routes) -> dict[str, int]:
     """Rows that Milvus has, by range; where nothing changed, really as many as it says."""
+    changed = mirror.changes.by_range if mirror.changes else {}
     rows = partitions.counts_when_answering(mirror.client, mirror.collection, routes.live, "Bounded")
     doubtful = [
         generation
         for generation, count in rows.items()
-        if generation.range not in (mirror.changed or {}) and count != mirror.desired.get(generation.range, 0)
+        if generation.range not in changed and count != mirror.desired.get(generation.range, 0)
     ]
     rows |= partitions.counts_when_answering(mirror.client, mirror.collection, doubtful)
     return {generation.range: count for generation, count in rows.items()}
@@ -275,8 +272,8 @@ def patch_ranges(
     whole = [action.range for action in actions if action.whole]
     partly = [action.range for action in actions if not action.whole and action.range in rows_of]
     frames = [snapshot(mirror, whole)] if whole else []
-    if partly and mirror.changes is not None:
-        changed = mirror.changes.where(~F.col("deleted") & F.col("partition").isin(partly))
+    if partly and mirror.changes and mirror.changes.rows is not None:
+        changed = mirror.changes.rows.where(~F.col("deleted") & F.col("partition").isin(partly))
         frames.append(changed.select(*EMBEDDINGS.schema.names))
     for frame in frames:
         ranges = whole if frame is frames[0] and whole else partly
@@ -323,8 +320,8 @@ def leaving_keys(mirror: Mirror, work: Work, actions: list[RangeAction]) -> dict
             if action.range not in mirror.deletes:
                 work.done.removed += len(leaving[action.range])
     partly = [action.range for action in actions if not action.whole and action.range in mirror.deletes]
-    if partly and mirror.changes is not None:
-        for row in departures(mirror.changes).where(F.col("range").isin(partly)).collect():
+    if partly and mirror.changes and mirror.changes.rows is not None:
+        for row in departures(mirror.changes.rows).where(F.col("range").isin(partly)).collect():
             leaving.setdefault(row["range"], []).append(row["chunk_id"])
     return {name: keys for name, keys in leaving.items() if keys}
 
@@ -361,15 +358,13 @@ def loaded_rows(mirror: Mirror, work: Work, action: RangeAction) -> int:
 
 def removed_rows(mirror: Mirror, work: Work, actions: list[RangeAction]) -> int:
     """Rows that the feed says were there and are gone, and those of ranges that differed without a change."""
-    changed = mirror.changed or {}
+    changed = mirror.changes.by_range if mirror.changes else {}
     surplus = sum(
         max(0, work.present.get(action.range, 0) - mirror.desired.get(action.range, 0))
         for action in actions
         if action.way != "patch" and action.range not in changed
     )
-    if mirror.changes is None or not mirror.deletes:
-        return surplus
-    return surplus + mirror.changes.where("deleted and was_there").count()
+    return surplus + (mirror.changes.removed if mirror.changes else 0)
 
 
 def made_row(

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pyspark.sql import functions as F
 
-from .changes import apply, reconcile
+from .changes import UPDATE, apply
 from .tables import PARTITIONS, LakeTables
 
 LIVE, RETIRED = "live", "retired"
@@ -58,8 +58,11 @@ def corrections(
 
 
 def write_rows(tables: LakeTables, rows: list[PartitionRow]) -> None:
-    if not rows:
-        return
-    wanted = tables.spark.createDataFrame([tuple(asdict(row).values()) for row in rows], PARTITIONS.schema)
-    present = tables.read(PARTITIONS).join(wanted.select(*PARTITIONS.key), list(PARTITIONS.key), "left_semi")
-    apply(tables, PARTITIONS, reconcile(wanted, present, PARTITIONS))
+    if rows:
+        written = tables.spark.createDataFrame([tuple(asdict(row).values()) for row in rows], PARTITIONS.schema)
+        apply(tables, PARTITIONS, written.withColumn("action", F.lit(UPDATE)))
+
+
+def with_rows(known: Iterable[PartitionRow], written: Iterable[PartitionRow]) -> list[PartitionRow]:
+    """`known` after `written` were written."""
+    return list({(row.range, row.generation): row for row in [*known, *written]}.values())

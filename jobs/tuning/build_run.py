@@ -28,8 +28,9 @@ def log_builds(builds: list[Build], settings: Mlflow, lake_path: str) -> None:
     # MLflow takes seconds to import, and most loads build nothing.
     from mlflow.tracking import MlflowClient
 
-    # It tells of every step of its database's making.
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    # They tell of every step of the database's making.
+    for chatty in ("alembic", "mlflow"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     client = MlflowClient(settings.tracking_uri or f"sqlite:///{lake_path}-mlflow.db")
     found = client.get_experiment_by_name(settings.experiment)
     experiment = found.experiment_id if found else client.create_experiment(settings.experiment)

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from pymilvus import DataType, MilvusClient
+from pymilvus import DataType, MilvusClient, MilvusException
 
 from ..errors import ConfigurationError, MilvusError
 from ..settings import Index
@@ -60,7 +60,7 @@ def open_collection(
         create_index(client, name, wanted)
     if found is None:
         # The alias comes last: whoever finds it finds a whole collection.
-        client.create_alias(name, alias)
+        point_alias(client, alias, name)
     return name, followed(index, settings, explicit, alias, owner.dimension) if index else wanted
 
 
@@ -70,6 +70,20 @@ def aliased(client: MilvusClient, alias: str) -> str | None:
         return None
     name = client.describe_collection(alias)["collection_name"]
     return None if name == alias else name
+
+
+def point_alias(client: MilvusClient, alias: str, name: str) -> None:
+    """Let an alias name a collection, whatever it named before."""
+    if aliased(client, alias) is not None:
+        client.alter_alias(name, alias)
+        return
+    try:
+        client.create_alias(name, alias)
+    except MilvusException as error:
+        # The alias outlives a collection that somebody dropped.
+        if "already exist" not in str(error):
+            raise
+        client.alter_alias(name, alias)
 
 
 def check_owner(client: MilvusClient, name: str, alias: str, owner: Owner) -> None:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 
 from pymilvus import DataType, MilvusClient
 
-from .collection import aliased
+from .collection import aliased, point_alias
 from .index import VectorIndex
 from .partitions import Generation, is_lite
 
@@ -71,10 +71,7 @@ def publish(client: MilvusClient, alias: str, routes: Routes) -> None:
     schema.add_field("id", DataType.INT64, is_primary=True)
     schema.add_field("vector", DataType.FLOAT_VECTOR, dim=2)
     client.create_collection(name, schema=schema, properties={PROPERTY: text} if lite else {})
-    if aliased(client, routes_alias(alias)) is None:
-        client.create_alias(name, routes_alias(alias))
-    else:
-        client.alter_alias(name, routes_alias(alias))
+    point_alias(client, routes_alias(alias), name)
     for number in numbers[: 1 - KEPT]:
         client.drop_collection(f"{routes_alias(alias)}_{number}")
 

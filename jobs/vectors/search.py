@@ -10,7 +10,7 @@ from pymilvus import MilvusClient, MilvusException
 from ..errors import ConfigurationError, MilvusError
 from ..lake.ranges import range_bounds
 from .index import METRIC, widened
-from .partitions import counts_when_answering
+from .partitions import counts_when_answering, present_generations
 from .routes import Routes, read_routes
 from .rows import COLUMNS, VECTOR
 
@@ -93,11 +93,14 @@ def search(
 
 
 def partition_counts(client: MilvusClient, name: str) -> dict[str, int]:
-    """Rows of each live time range, really counted."""
+    """Rows of each live time range, really counted; 0 where its partition is gone, {} where nothing is indexed."""
+    if (published := read_routes(client, name)) is None or not client.has_collection(published.collection):
+        return {}
 
     def attempt(routes: Routes) -> dict[str, int]:
-        found = counts_when_answering(client, routes.collection, routes.live)
-        return {generation.range: rows for generation, rows in found.items()}
+        there = set(present_generations(client, routes.collection))
+        found = counts_when_answering(client, routes.collection, there.intersection(routes.live))
+        return {generation.range: found.get(generation, 0) for generation in routes.live}
 
     return through_routes(client, name, attempt)
 
@@ -117,7 +120,7 @@ def through_routes(client: MilvusClient, name: str, attempt: Callable[[Routes], 
 
 def current_routes(client: MilvusClient, name: str) -> Routes:
     routes = read_routes(client, name)
-    if routes is None:
+    if routes is None or not client.has_collection(routes.collection):
         raise MilvusError(f"Nothing is indexed yet under {name}. Run `lakevec run --once` first.")
     return routes
 

@@ -150,7 +150,7 @@ def test_a_search_that_meets_a_switch_reads_the_routes_once_more(client, name, m
 
 
 def test_a_question_of_another_model_is_refused(client, name):
-    with pytest.raises(MilvusError, match="holds vectors of the model tiny@1; .* embedded by other@2"):
+    with pytest.raises(MilvusError, match=r"holds vectors of the model tiny@1; .* embedded by other@2"):
         search(client, name, VECTORS[0], 1, model_id="other@2")
 
 
