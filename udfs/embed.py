@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+
+from .model import window_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +29,7 @@ class Embedder:
     def __init__(self, model_path: str, device: str | None = None, dtype: str = "float32", batch_tokens: int = 4096):
         import torch
         from sentence_transformers import SentenceTransformer
+        from tokenizers import Tokenizer
         from transformers.utils import logging
 
         logging.disable_progress_bar()
@@ -41,9 +45,10 @@ class Embedder:
         self.pad_id: int = tokenizer.pad_token_id or 0
         self.pads_left = tokenizer.padding_side == "left"
         self.inputs = [name for name in tokenizer.model_input_names if name == "token_type_ids"]
-        self.tokenizer = tokenizer.backend_tokenizer
+        # A copy: the model's own methods set padding and truncation on theirs.
+        self.tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self.tokenizer.no_padding()
-        self.tokenizer.enable_truncation(self.model.max_seq_length)
+        self.tokenizer.enable_truncation(window_of(Path(model_path)))
         self.dimension = self.forward([self.tokenizer.encode("a").ids]).shape[1]
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:

@@ -54,8 +54,8 @@ def find_model(name: str) -> Model:
     modules = modules_of(folder)
     short_name = PACKAGED if name == PACKAGED else Path(name.rstrip("/")).name
     # Vectors are always normalised, whether or not the model does so itself.
-    identity = f"{short_name}@{weights_hash(folder, modules)}-{pooling(folder, modules)}-norm"
-    return Model(name, identity, str(folder), window(folder, config), dimension(folder, modules, config))
+    identity = f"{short_name}@{weights_hash(folder, modules)}-{pooling_of(folder, modules)}-norm"
+    return Model(name, identity, str(folder), window_of(folder), dimension_of(folder, modules, config))
 
 
 def folder_of(name: str) -> Path:
@@ -122,7 +122,7 @@ def file_hash(path: str, modified_ns: int, size: int) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
-def pooling(folder: Path, modules: list[dict[str, Any]]) -> str:
+def pooling_of(folder: Path, modules: list[dict[str, Any]]) -> str:
     """Ways of pooling in a fixed order, such as "mean" or "cls"."""
     config = pooling_config(folder, modules)
     if "pooling_mode" in config:
@@ -142,12 +142,13 @@ def pooling_config(folder: Path, modules: list[dict[str, Any]]) -> dict[str, Any
     return {}
 
 
-def window(folder: Path, config: dict[str, Any]) -> int:
+def window_of(folder: Path) -> int:
     """Most tokens that the model reads."""
     sentence = read_json(folder / "sentence_bert_config.json") or {}
     if sentence.get("max_seq_length"):
         return int(sentence["max_seq_length"])
     tokenizer = read_json(folder / "tokenizer_config.json") or {}
+    config = read_json(folder / "config.json") or {}
     limits = [tokenizer.get("model_max_length"), config.get("max_position_embeddings")]
     # A tokenizer without a limit says 10^30.
     known = [int(limit) for limit in limits if limit and limit < 10**9]
@@ -156,7 +157,7 @@ def window(folder: Path, config: dict[str, Any]) -> int:
     return min(known)
 
 
-def dimension(folder: Path, modules: list[dict[str, Any]], config: dict[str, Any]) -> int:
+def dimension_of(folder: Path, modules: list[dict[str, Any]], config: dict[str, Any]) -> int:
     """Length of the vectors: the last Dense module's, else the transformer's."""
     for module in reversed(modules):
         if module["type"].endswith("Dense"):
