@@ -115,7 +115,7 @@ class Writer:
     def enter(self, node: LexborNode) -> bool:
         """Take in what stands before a node's children; False where they are not to be visited."""
         if node.is_text_node:
-            self.words.append(node.text_content or "")
+            self.words.append((node.text_content or "").replace("\n", " "))
             return False
         tag = node.tag or ""
         if is_unseen(node, tag, self.unseen):

