@@ -1,8 +1,8 @@
 """From a document's text to passages of a size that the model reads.
 
 One loop serves the three strategies; they differ in where it may cut. It walks over the places of the
-tokens of the whole text, so the offsets of a passage are carried through and never searched for, and
-what is embedded is counted once more at the end, exactly.
+tokens of the whole text, so the offsets of a passage are carried through and never searched for; these
+places only estimate its size, and what is embedded is counted exactly before it is let through.
 """
 
 from bisect import bisect_left, bisect_right
