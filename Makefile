@@ -34,7 +34,7 @@ LAKEVEC = @$(BIN)/lakevec --set lake.path=$(DEMO_LAKE) --set "source.path=$(DEMO
 ifeq ($(SOURCE),)
 FIRST = How many days of leave may I carry over into next year?
 SECOND = Why did the customers send the goods back?
-THIRD = What was decided about working from home?
+THIRD = What was decided about the new order system?
 else
 FIRST = What was decided, and by whom?
 SECOND = What does it cost?

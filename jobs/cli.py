@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import sys
 from collections.abc import Callable
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -232,8 +231,13 @@ def print_status(report: Any) -> None:
 
 
 def main() -> None:
-    app(prog_name="lakevec")
+    try:
+        app(prog_name="lakevec")
+    except SystemExit as end:
+        # Schedulers that call this as a function take any SystemExit for a failure.
+        if end.code:
+            raise
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
