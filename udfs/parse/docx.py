@@ -9,9 +9,9 @@ import re
 from dataclasses import dataclass
 
 from .document import Document
-from .draft import Draft, clean
+from .draft import Draft
 from .html import decode_html, text_of_html
-from .office import Element, Package, attribute, child, children, local_name, number
+from .office import Element, Package, attribute, child, children, local_name, number, rows_text, tidy
 
 MEDIA_TYPE = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 HEADING_NAME = re.compile(r"heading\s?([1-9])", re.IGNORECASE)
@@ -147,14 +147,7 @@ class Writer:
             for cell in (cell for row in rows for cell in row):
                 self.write_blocks(cell)
             return
-        lines = []
-        for row in rows:
-            cells = [self.cell_text(cell) for cell in row]
-            while cells and not cells[-1]:
-                cells.pop()
-            if cells:
-                lines.append(" | ".join(cells))
-        self.draft.block("\n".join(lines))
+        self.draft.block(rows_text([self.cell_text(cell) for cell in row] for row in rows))
 
     def cell_text(self, cell: Element) -> str:
         texts = []
@@ -170,7 +163,7 @@ class Writer:
         """A paragraph's text; text boxes that hang on it are put aside for after it."""
         pieces: list[str] = []
         self.collect(paragraph, pieces)
-        return clean("".join(pieces)).strip()
+        return tidy("".join(pieces)).strip()
 
     def collect(self, parent: Element, pieces: list[str]) -> None:
         for element in parent:

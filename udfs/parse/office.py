@@ -8,7 +8,7 @@ import posixpath
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from io import BytesIO
 from typing import Any
 from urllib.parse import unquote
@@ -17,6 +17,7 @@ from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]
 
 from ..dates import parse_date
 from .document import Date, EncryptedFile, ParseError
+from .draft import clean
 from .title import sensible_title
 
 # An element of a part; lxml brings no types.
@@ -26,7 +27,10 @@ OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 # Unpacked, a part may be larger than packed by so much; text compresses some tenfold.
 LARGEST_PART = 1 << 30
 # When the templates were made that python-docx and python-pptx begin with: no date of a document.
-TEMPLATE_DATES = ("2013-12-23T23:15:00Z", "2013-01-27T09:14:16Z")
+TEMPLATE_DATES = ("2013-12-23T23:15:00Z", "2013-01-27T09:14:16Z", "2013-01-27T09:15:58Z")
+
+
+SAFELY = {"resolve_entities": False, "no_network": True, "load_dtd": False, "huge_tree": False}
 
 
 class Package:
@@ -60,14 +64,27 @@ class Package:
         data = self.read(path)
         if data is None:
             return None
-        parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
         try:
-            root = etree.fromstring(data, parser)
+            root = etree.fromstring(data, etree.XMLParser(**SAFELY))
         except etree.XMLSyntaxError as error:
             raise ParseError(f"part {path} of the Office file is not XML: {error}") from error
-        if root.getroottree().docinfo.doctype:
-            raise ParseError(f"part {path} of the Office file declares entities, as no Office program does")
+        refuse_entities(root, path)
         return root
+
+    def each(self, path: str, name: str) -> Iterator[Element]:
+        """The elements of a name in a part, one at a time: a part of millions of rows stays small in memory."""
+        data = self.read(path)
+        if data is None:
+            return
+        try:
+            for _, element in etree.iterparse(BytesIO(data), tag=f"{{*}}{name}", **SAFELY):
+                refuse_entities(element, path)
+                yield element
+                element.clear()
+                while element.getprevious() is not None:
+                    del element.getparent()[0]
+        except etree.XMLSyntaxError as error:
+            raise ParseError(f"part {path} of the Office file is not XML: {error}") from error
 
     def optional_xml(self, path: str | None) -> Element | None:
         """As xml, but a damaged part counts as missing: for parts that a text can do without."""
@@ -112,6 +129,11 @@ class Package:
         return sensible_title(fields.get("title", ""), name), dates
 
 
+def refuse_entities(element: Element, path: str) -> None:
+    if element.getroottree().docinfo.doctype:
+        raise ParseError(f"part {path} of the Office file declares entities, as no Office program does")
+
+
 def local_name(element: Element) -> str:
     """An element's name without its namespace; "" for comments and the like."""
     tag = element.tag
@@ -143,3 +165,25 @@ def children(element: Element | None, name: str) -> Iterator[Element]:
 
 def number(text: str | None) -> int | None:
     return int(text) if text and re.fullmatch(r"-?\d{1,9}", text) else None
+
+
+def relationship(element: Element) -> str:
+    """The relationship that an element names: r:id, beside which an id of its own may stand."""
+    return next((str(value) for key, value in element.attrib.items() if str(key).endswith("relationships}id")), "")
+
+
+def tidy(text: str) -> str:
+    """Valid text without the soft hyphens that mark where a word might be cut."""
+    return clean(text).replace("\u00ad", "")
+
+
+def rows_text(rows: Iterable[Iterable[str]]) -> str:
+    """Rows of cells as lines "a | b", without empty cells at their ends and empty rows."""
+    lines = []
+    for row in rows:
+        cells = list(row)
+        while cells and not cells[-1]:
+            cells.pop()
+        if cells:
+            lines.append(" | ".join(cells))
+    return "\n".join(lines)
