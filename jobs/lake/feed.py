@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -42,7 +43,8 @@ def embedding_changes(tables: LakeTables, since: int, until: int) -> EmbeddingCh
         return None
     try:
         return counted(materialised(collapsed(tables.changes(EMBEDDINGS, since + 1, until))))
-    except PySparkException as error:
+    # What fails within a task comes out of localCheckpoint as py4j's error.
+    except (PySparkException, Py4JJavaError) as error:
         if any(condition in str(error) for condition in LOST_PAST):
             return None
         raise

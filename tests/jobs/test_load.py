@@ -1,3 +1,5 @@
+import shutil
+import threading
 import uuid
 from datetime import UTC, datetime
 
@@ -10,10 +12,14 @@ from lakevec.jobs.lake.tables import EMBEDDINGS, PARTITIONS, LakeTables
 from lakevec.jobs.load import load
 from lakevec.jobs.progress import Progress
 from lakevec.jobs.settings import load_settings
+from lakevec.jobs.vectors import partitions
 from lakevec.jobs.vectors.connection import MilvusAddress, connect
+from lakevec.jobs.vectors.partitions import Generation
 from lakevec.jobs.vectors.routes import read_routes
+from lakevec.jobs.vectors.search import partition_counts, search
 from lakevec.udfs.chunk import Chunking
 from lakevec.udfs.model import Model
+from mlflow.tracking import MlflowClient
 from pyspark.sql import functions as F
 
 DIMENSION = 8
@@ -38,6 +44,7 @@ class Bench:
         return connect(self.address)
 
     def load(self, *overrides):
+        """(loaded, removed, built, patched); nothing is logged to MLflow unless overrides say so."""
         settings = load_settings(
             "local", [f"milvus.collection={self.name}", 'mlflow.experiment=""', *overrides], environment={}
         )
@@ -71,6 +78,11 @@ class Bench:
                 consistency_level="Strong",
             )
         )
+
+    def history(self):
+        """(range, generation, way, state, rows) of `partitions`."""
+        rows = self.lake.tables.read(PARTITIONS).select("range", "generation", "way", "state", "rows").collect()
+        return sorted(tuple(row) for row in rows)
 
 
 def passage(key, year, text="text", vector=None, **others):
@@ -137,11 +149,120 @@ def test_lite_is_kept_equal_by_patches(lite_bench):
 
     assert lite_bench.load() == (1, 1, [], ["2024"])
     assert lite_bench.in_milvus() == [("2024", "k2", "moved"), ("2024", "k3", "text")]
+    found = search(lite_bench.client, lite_bench.name, [1.0] * DIMENSION, 10, since=datetime(2024, 6, 1, tzinfo=UTC))
+    assert ({hit.chunk_id for hit in found.hits}, found.partitions_searched) == ({"k2", "k3"}, ["2024"])
+    assert partition_counts(lite_bench.client, lite_bench.name) == {"2024": 2}
     assert lite_bench.load() == (0, 0, [], [])
 
 
 def test_a_vector_with_nan_is_stopped_before_it_is_written(bench):
     bench.write(passage("k1", 2024), passage("k2", 2024, vector=[float("nan")] * DIMENSION))
 
-    with pytest.raises(MilvusError, match="NaN.*k2"):
+    with pytest.raises(MilvusError, match=r"NaN.*k2"):
         bench.load()
+
+
+def test_a_range_of_which_much_changed_is_built_anew_while_readers_see_all_of_it(bench):
+    keys = [f"k{n}" for n in range(40)]
+    bench.write(*[passage(key, 2024) for key in keys], passage("k99", 2023))
+    assert bench.load(*BUILD_ALWAYS) == (41, 0, ["2023", "2024"], [])
+    assert bench.in_milvus() == bench.in_lake()
+    bench.write(*[passage(key, 2024, text="new") for key in keys])
+
+    experiment = f"mlflow.experiment={bench.name}"
+    seen, stop = [], threading.Event()
+
+    def read():
+        client = connect(bench.address)
+        while not stop.is_set():
+            hits = search(client, bench.name, [1.0] * DIMENSION, 100, consistency="Bounded").hits
+            seen.append((len(hits), len({hit.chunk_id for hit in hits}), len({hit.text for hit in hits})))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        loaded = bench.load(*BUILD_ALWAYS, experiment)
+    finally:
+        stop.set()
+        reader.join()
+
+    assert loaded == (40, 0, ["2024"], [])
+    # k99's text is "text" as ever; the others' is all old, and then all new.
+    assert set(seen) == {(41, 41, 1), (41, 41, 2)}
+    assert bench.in_milvus() == bench.in_lake()
+    assert bench.history() == [
+        ("2023", 1, "build", "live", 1),
+        ("2024", 1, "build", "retired", 40),
+        ("2024", 2, "build", "live", 40),
+    ]
+    assert not list((bench.folder / "staging").iterdir())
+    [run] = build_runs(bench)
+    assert (run.data.params["range"], run.data.params["generation"], run.data.metrics["rows"]) == ("2024", "2", 40)
+
+
+def build_runs(bench):
+    client = MlflowClient(f"sqlite:///{bench.lake.tables.path}-mlflow.db")
+    return client.search_runs([client.get_experiment_by_name(bench.name).experiment_id])
+
+
+def test_an_import_that_was_cut_off_is_abandoned_and_never_repeated_into_its_partition(bench):
+    bench.write(passage("k1", 2024))
+    bench.load()
+    collection = read_routes(bench.client, bench.name).collection
+    left = [Generation("2024", 2), Generation("2025", 1)]
+    partitions.create(bench.client, collection, left)
+    partitions.load(bench.client, collection, left)
+    bench.write(passage("k1", 2024, text="new"), passage("k2", 2025))
+
+    assert bench.load(*BUILD_ALWAYS) == (2, 0, ["2024", "2025"], [])
+    assert partitions.present_generations(bench.client, collection) == [Generation("2024", 3), Generation("2025", 2)]
+    assert bench.in_milvus() == bench.in_lake()
+
+
+def test_a_load_that_died_before_its_routes_were_published_is_made_good_by_the_next(bench, monkeypatch):
+    bench.write(passage("k1", 2023), passage("k2", 2023), passage("k3", 2024))
+    bench.load()
+    bench.write(passage("k1", 2024), passage("k4", 2025))
+    bench.delete("k3")
+
+    def die(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lakevec.jobs.load.publish", die)
+        with pytest.raises(KeyboardInterrupt):
+            bench.load()
+    bench.delete("k4")
+
+    bench.load()
+    assert bench.in_milvus() == bench.in_lake() == [("2023", "k2", "text"), ("2024", "k1", "text")]
+    assert bench.load() == (0, 0, [], [])
+
+
+def test_whatever_milvus_lost_is_filled_again(bench):
+    bench.write(passage("k1", 2023), passage("k2", 2024), passage("k3", 2024))
+    bench.load()
+    routes = read_routes(bench.client, bench.name)
+
+    bench.client.delete(routes.collection, ids=["k2"], partition_name=routes.partition("2024"))
+    partitions.wait_for_rows(bench.client, routes.collection, {Generation("2024", 1): 1}, 30)
+    assert bench.load() == (2, 0, [], ["2024"])
+    assert bench.in_milvus() == bench.in_lake()
+
+    partitions.retire(bench.client, routes.collection, [Generation("2023", 1)])
+    assert bench.load() == (1, 0, [], ["2023"])
+    assert bench.in_milvus() == bench.in_lake()
+
+    bench.client.drop_collection(routes.collection)
+    assert bench.load() == (3, 0, [], ["2023", "2024"])
+    assert bench.in_milvus() == bench.in_lake()
+
+
+def test_a_change_feed_that_was_vacuumed_leaves_nothing_behind(bench):
+    bench.write(passage("k1", 2023), passage("k2", 2023), passage("k3", 2024))
+    bench.load()
+    bench.write(passage("k1", 2024, text="moved"))
+    shutil.rmtree(f"{bench.lake.tables.path}/embeddings/_change_data")
+
+    assert bench.load() == (3, 1, [], ["2023", "2024"])
+    assert bench.in_milvus() == bench.in_lake()
