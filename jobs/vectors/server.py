@@ -33,6 +33,7 @@ START_SECONDS = 300.0
 STOP_SECONDS = 1.0
 ATTEMPTS = 3
 POLL_SECONDS = 0.1
+SIGNS_OF_A_TAKEN_PORT = ("address already in use", "get available port when init")
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ def server_folder(lake_path: str) -> Path:
 def staging_folder(folder: Path) -> Path:
     """Where import files for this server are written.
 
-    The server takes a file's path as it is given: absolute, anywhere that it may read.
+    The server's bulk insert takes paths as they are: absolute ones anywhere that it may read, relative
+    ones from its own folder (not from its storage's). It deletes nothing here; the writer does.
     """
     return folder / "staging"
 
@@ -207,6 +209,7 @@ def ready_server(folder: Path, wait_seconds: float) -> Record:
                 write_record(folder, record)
             return record
         except PortTakenError as error:
+            end(folder)
             if not attempts_left:
                 raise MilvusError(str(error)) from error
         except BaseException:
@@ -254,16 +257,28 @@ def wait_until_healthy(folder: Path, record: Record, deadline: float) -> None:
     while not healthy(record.health):
         if running(folder) is None:
             reap(record.pid)
-            words = last_lines(log_file(folder))
-            if "address already in use" in words:
-                raise PortTakenError(f"The Milvus server found its ports taken {ATTEMPTS} times in a row:\n{words}")
-            raise MilvusError(f"The Milvus server ended at its start. The end of its log {log_file(folder)}:\n{words}")
+            refuse_taken_ports(folder)
+            raise MilvusError(
+                f"The Milvus server ended at its start. The end of its log {log_file(folder)}:\n"
+                + last_words(log_file(folder))
+            )
         if time.monotonic() > deadline:
             raise MilvusError(
                 f"The Milvus server did not become healthy in time. The end of its log {log_file(folder)}:\n"
-                + last_lines(log_file(folder))
+                + last_words(log_file(folder))
             )
         time.sleep(POLL_SECONDS)
+    refuse_taken_ports(folder)
+
+
+def refuse_taken_ports(folder: Path) -> None:
+    """Raise PortTakenError if the server says so. It ends for want of some ports; for others it takes one of
+    its own choice, and whoever listens where we believe it to be is somebody else, maybe another lake's server.
+    """
+    log = log_file(folder).read_text(errors="replace")
+    for line in log.splitlines():
+        if any(sign in line for sign in SIGNS_OF_A_TAKEN_PORT):
+            raise PortTakenError(f"The Milvus server found a port taken, {ATTEMPTS} times in a row: {line[:300]}")
 
 
 def end(folder: Path) -> None:
@@ -294,9 +309,7 @@ def log_file(folder: Path) -> Path:
     return folder / "server.log"
 
 
-def last_lines(log: Path, count: int = 15) -> str:
-    """The end of a log, long lines cut: the server writes call stacks into them."""
-    with open(log, "rb") as file:
-        file.seek(max(0, log.stat().st_size - 100_000))
-        lines = file.read().decode(errors="replace").splitlines()
-    return "\n".join(line[:300] for line in lines[-count:])
+def last_words(log: Path, count: int = 15) -> str:
+    """The end of the log before the stacks that a crash adds to it; long lines are cut."""
+    words = log.read_text(errors="replace").partition("\ngoroutine ")[0]
+    return "\n".join(line[:300] for line in words.splitlines()[-count:])

@@ -6,7 +6,7 @@ import lzma
 import os
 import shutil
 import socket
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from importlib import metadata
 from pathlib import Path
 
@@ -34,19 +34,19 @@ Ports = dict[str, int]
 def free_ports(preferred: Ports | None = None) -> Ports:
     """A port for each of LISTENERS that nobody listens on at this moment; somebody may a moment later.
 
-    preferred: those of the server's last run, taken if they are all free. A server that comes back
-    at its old addresses takes over from itself; at others it waits until the sessions of its former
-    life run out, a minute and more.
+    preferred: those of the server's last run, taken where they are free. A server that comes back at
+    its old addresses takes over from itself; at others it waits until the sessions of its former life
+    run out.
     """
-    wanted = [preferred or {}, {}]
-    for ports in wanted:
-        with ExitStack() as held, suppress(OSError):
-            sockets = {name: held.enter_context(socket.socket()) for name in LISTENERS}
-            for name, one in sockets.items():
-                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                one.bind(("", ports.get(name, 0)))
-            return {name: one.getsockname()[1] for name, one in sockets.items()}
-    raise OSError("No free ports.")
+    with ExitStack() as held:
+        sockets = {name: held.enter_context(socket.socket()) for name in LISTENERS}
+        for name, one in sockets.items():
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                one.bind(("", (preferred or {}).get(name, 0)))
+            except OSError:
+                one.bind(("", 0))
+        return {name: one.getsockname()[1] for name, one in sockets.items()}
 
 
 def unpacked_server() -> Path:
@@ -127,7 +127,8 @@ def milvus_configuration(data: Path, ports: Ports) -> dict:
         "mq": {"type": "rocksmq"},
         "rocksmq": {"path": str(data / "rocksmq")},
         # What was loaded answers again when the sessions of the former life have run out: with the default of
-        # 30 s it took 36 s after a restart, so 15. Shorter ones may be lost on a busy machine, and the server with them.
+        # 30 s it took 36 s after a restart, so 15. Shorter ones may be lost on a busy machine, and with them the
+        # server.
         "common": {"storageType": "local", "gracefulStopTimeout": 3, "session": {"ttl": 10}},
         "log": {"level": "warn", "stdout": True, "file": {"rootPath": ""}},
         "grpc": {"log": {"level": "ERROR"}},

@@ -1,0 +1,118 @@
+import subprocess
+import sys
+import time
+from importlib import metadata
+
+import grpc
+import pytest
+from lakevec.jobs.errors import MilvusError
+from lakevec.jobs.settings import load_settings
+from lakevec.jobs.vectors.connection import (
+    MilvusAddress,
+    connect,
+    milvus_for,
+    orm_alias,
+    retrying,
+    server_version,
+)
+from lakevec.jobs.vectors.server import server_folder, status
+from pymilvus import MilvusException, utility
+from tenacity import wait_none
+
+NOBODY_LISTENS = "127.0.0.1:1"
+
+
+class RpcFailure(grpc.RpcError, grpc.Call):
+    """What gRPC raises, with a status code of our choice."""
+
+    def __init__(self, code: grpc.StatusCode):
+        self.code = lambda: code
+        self.details = lambda: "as told"
+
+    add_callback = cancel = initial_metadata = is_active = time_remaining = trailing_metadata = None
+
+
+def failing_call(codes: list[grpc.StatusCode]):
+    """A call that fails with each code in turn and then answers with the number of calls."""
+    calls = []
+
+    def call() -> int:
+        calls.append(None)
+        if len(calls) <= len(codes):
+            raise MilvusException(message="failed") from RpcFailure(codes[len(calls) - 1])
+        return len(calls)
+
+    return call
+
+
+def test_both_halves_of_pymilvus_reach_the_server(milvus):
+    client = connect(milvus)
+    assert server_version(client) == tuple(int(part) for part in metadata.version("milvus").split("."))
+    assert orm_alias(milvus) == orm_alias(milvus)
+    assert utility.list_collections(using=orm_alias(milvus)) == client.list_collections()
+
+
+@pytest.mark.parametrize("way_in", [connect, orm_alias])
+def test_an_address_where_nobody_listens_is_named_with_the_cause_and_without_secrets(way_in):
+    began = time.monotonic()
+    with pytest.raises(MilvusError) as failure:
+        way_in(MilvusAddress(f"http://reader:hidden@{NOBODY_LISTENS}", "root:secret"))
+    assert f"No connection to Milvus at http://{NOBODY_LISTENS}." in str(failure.value)
+    assert "UNAVAILABLE" in str(failure.value)
+    assert "hidden" not in str(failure.value)
+    assert "secret" not in str(failure.value)
+    assert time.monotonic() - began < 30
+
+
+def test_an_address_shows_no_secrets():
+    address = MilvusAddress("https://reader:hidden@milvus.example:19530", "root:secret")
+    assert repr(address) == "MilvusAddress('https://milvus.example:19530')"
+
+
+def test_a_lite_file_is_made_with_its_folder_and_serves_one_process(tmp_path):
+    address = MilvusAddress(str(tmp_path / "new" / "index.db"))
+    client = connect(address)
+    assert (address.is_lite, client.list_collections()) == (True, [])
+    with pytest.raises(MilvusError, match=r"its version is 'milvus_lite"):
+        server_version(client)
+
+    code = f"""
+from lakevec.jobs.vectors.connection import MilvusAddress, connect
+connect(MilvusAddress({address.uri!r}))
+"""
+    second = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert second.returncode == 1
+    assert f"No connection to Milvus at {address.uri}. Another process has it open" in second.stderr
+
+
+def test_a_lite_file_whose_folder_cannot_be_made_is_an_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(MilvusError, match="its folder cannot be made"):
+        connect(MilvusAddress(str(tmp_path / "file" / "index.db")))
+
+
+def test_an_address_in_the_settings_is_used_as_it_is(tmp_path):
+    settings = load_settings("local", ["milvus.uri=http://milvus.example:19530", "milvus.token=root:secret"], {})
+    with milvus_for(settings, str(tmp_path / "lake")) as address:
+        assert address == MilvusAddress("http://milvus.example:19530", "root:secret")
+
+
+def test_standalone_is_a_server_for_as_long_as_the_block_lasts(tmp_path):
+    lake = str(tmp_path / "lake")
+    with milvus_for(load_settings("local", ["milvus.uri=standalone"], {}), lake) as address:
+        assert connect(address).list_collections() == []
+    assert status(server_folder(lake)).state == "stopped"
+
+
+def test_a_server_that_is_away_for_a_moment_is_asked_again():
+    ask = retrying().copy(wait=wait_none())
+    assert ask(failing_call([grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED])) == 3
+    with pytest.raises(MilvusException):
+        ask(failing_call([grpc.StatusCode.UNAVAILABLE] * 5))
+
+
+def test_what_the_server_refuses_is_not_asked_again():
+    refused = failing_call([grpc.StatusCode.UNAUTHENTICATED])
+    with pytest.raises(MilvusException):
+        retrying()(refused)
+    assert refused() == 2
