@@ -68,11 +68,8 @@ def parse_pdf(data: bytes, name: str) -> list[Document]:
             draft.page(index + 1)
             write_page(draft, lines or [], bookmarks.get(index, []), words)
         title = sensible_title(metadata(pdf, "Title"), name)
-        dates = [
-            Date(at, "pdf")
-            for at in (parse_pdf_date(metadata(pdf, key)) for key in ("CreationDate", "ModDate"))
-            if at is not None
-        ]
+        moments = [parse_pdf_date(metadata(pdf, key)) for key in ("CreationDate", "ModDate")]
+        dates = [Date(moment, "pdf") for moment in dict.fromkeys(moments) if moment is not None]
         return [draft.document(MEDIA_TYPE, title=title, dates=dates)]
     finally:
         pdf.close()
