@@ -73,8 +73,8 @@ def refuse(keys: pa.Array, bad: pa.Array, what: str) -> None:
         shown = ", ".join(str(key) for key in found[:5].to_pylist())
         more = f" and {len(found) - 5:,} more" if len(found) > 5 else ""
         raise MilvusError(
-            f"{len(found):,} rows were not written to Milvus: {what} (chunk_id {shown}{more}). Delete them from "
-            "`chunks` and run again, so that they are made anew."
+            f"{len(found):,} rows of `embeddings` may not go to Milvus: {what} (chunk_id {shown}{more}). None of "
+            "them was written. Look at them in the table: they were not made by lakevec's own stages."
         )
 
 

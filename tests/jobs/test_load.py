@@ -51,6 +51,10 @@ class Bench:
         done = load(self.lake, settings, self.address, Progress(False), self.folder / "staging")
         return done.loaded, done.removed, done.built, done.patched
 
+    def fill(self, *passages):
+        """Append passages to a lake that does not have them; quicker than `write`."""
+        self.lake.tables.append(EMBEDDINGS, self.lake.tables.spark.createDataFrame(passages, EMBEDDINGS.schema))
+
     def write(self, *passages):
         """Insert or update passages, one Delta version."""
         rows = self.lake.tables.spark.createDataFrame(list(passages), EMBEDDINGS.schema)
@@ -119,7 +123,7 @@ def lite_bench(spark, tmp_path):
 
 
 def test_milvus_holds_what_embeddings_holds_and_a_second_load_does_nothing(bench):
-    bench.write(passage("k1", 1965), passage("k2", 2023), passage("k3", 2024))
+    bench.fill(passage("k1", 1965), passage("k2", 2023), passage("k3", 2024))
 
     assert bench.load() == (3, 0, [], ["1965", "2023", "2024"])
     assert bench.in_milvus() == bench.in_lake()
@@ -129,7 +133,7 @@ def test_milvus_holds_what_embeddings_holds_and_a_second_load_does_nothing(bench
 
 
 def test_changed_moved_and_deleted_passages_leave_nothing_behind(bench):
-    bench.write(passage("k1", 2023), passage("k2", 2023), passage("k3", 2024), passage("k4", 2022))
+    bench.fill(passage("k1", 2023), passage("k2", 2023), passage("k3", 2024), passage("k4", 2022))
     bench.load()
     bench.write(passage("k1", 2023, text="changed"))
     bench.write(passage("k2", 2025), passage("k5", 2024))
@@ -142,7 +146,7 @@ def test_changed_moved_and_deleted_passages_leave_nothing_behind(bench):
 
 
 def test_lite_is_kept_equal_by_patches(lite_bench):
-    lite_bench.write(passage("k1", 1965), passage("k2", 2023), passage("k3", 2024))
+    lite_bench.fill(passage("k1", 1965), passage("k2", 2023), passage("k3", 2024))
     assert lite_bench.load(*BUILD_ALWAYS) == (3, 0, [], ["1965", "2023", "2024"])
     lite_bench.write(passage("k2", 2024, text="moved"))
     lite_bench.delete("k1")
@@ -156,7 +160,7 @@ def test_lite_is_kept_equal_by_patches(lite_bench):
 
 
 def test_a_vector_with_nan_is_stopped_before_it_is_written(bench):
-    bench.write(passage("k1", 2024), passage("k2", 2024, vector=[float("nan")] * DIMENSION))
+    bench.fill(passage("k1", 2024), passage("k2", 2024, vector=[float("nan")] * DIMENSION))
 
     with pytest.raises(MilvusError, match=r"NaN.*k2"):
         bench.load()
@@ -164,7 +168,7 @@ def test_a_vector_with_nan_is_stopped_before_it_is_written(bench):
 
 def test_a_range_of_which_much_changed_is_built_anew_while_readers_see_all_of_it(bench):
     keys = [f"k{n}" for n in range(40)]
-    bench.write(*[passage(key, 2024) for key in keys], passage("k99", 2023))
+    bench.fill(*[passage(key, 2024) for key in keys], passage("k99", 2023))
     assert bench.load(*BUILD_ALWAYS) == (41, 0, ["2023", "2024"], [])
     assert bench.in_milvus() == bench.in_lake()
     bench.write(*[passage(key, 2024, text="new") for key in keys])
@@ -206,7 +210,7 @@ def build_runs(bench):
 
 
 def test_an_import_that_was_cut_off_is_abandoned_and_never_repeated_into_its_partition(bench):
-    bench.write(passage("k1", 2024))
+    bench.fill(passage("k1", 2024))
     bench.load()
     collection = read_routes(bench.client, bench.name).collection
     left = [Generation("2024", 2), Generation("2025", 1)]
@@ -220,7 +224,7 @@ def test_an_import_that_was_cut_off_is_abandoned_and_never_repeated_into_its_par
 
 
 def test_a_load_that_died_before_its_routes_were_published_is_made_good_by_the_next(bench, monkeypatch):
-    bench.write(passage("k1", 2023), passage("k2", 2023), passage("k3", 2024))
+    bench.fill(passage("k1", 2023), passage("k2", 2023), passage("k3", 2024))
     bench.load()
     bench.write(passage("k1", 2024), passage("k4", 2025))
     bench.delete("k3")
@@ -240,7 +244,7 @@ def test_a_load_that_died_before_its_routes_were_published_is_made_good_by_the_n
 
 
 def test_whatever_milvus_lost_is_filled_again(bench):
-    bench.write(passage("k1", 2023), passage("k2", 2024), passage("k3", 2024))
+    bench.fill(passage("k1", 2023), passage("k2", 2024), passage("k3", 2024))
     bench.load()
     routes = read_routes(bench.client, bench.name)
 
@@ -259,7 +263,7 @@ def test_whatever_milvus_lost_is_filled_again(bench):
 
 
 def test_a_change_feed_that_was_vacuumed_leaves_nothing_behind(bench):
-    bench.write(passage("k1", 2023), passage("k2", 2023), passage("k3", 2024))
+    bench.fill(passage("k1", 2023), passage("k2", 2023), passage("k3", 2024))
     bench.load()
     bench.write(passage("k1", 2024, text="moved"))
     shutil.rmtree(f"{bench.lake.tables.path}/embeddings/_change_data")
