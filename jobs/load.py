@@ -132,7 +132,7 @@ def follow(
 
     there = partitions.present_generations(client, collection)
     published = read_routes(client, alias)
-    routes = usable(published, Routes(collection, owner.lake_id, owner.model_id, index), there)
+    routes = usable(published, Routes(collection, owner.lake_id, owner.model_id, lake.model.name, index), there)
     partitions.load(client, collection, routes.live)
 
     staged = None if staging is None or address.is_lite else staging_for(str(staging), collection)

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ..udfs.embed import embedder
-from ..udfs.model import find_model
-from .lake.lake import lake_path
+from .lake.lake import known_model, lake_path
 from .settings import Settings
 from .vectors.connection import connect, milvus_for
-from .vectors.search import Hit
+from .vectors.failures import failures_told
+from .vectors.search import Hit, current_routes
 from .vectors.search import search as search_vectors
 
 
@@ -33,11 +33,15 @@ def search(
 
     Times are aware. Raises MilvusError where nothing is indexed yet, or by another model.
     """
-    model = find_model(settings.model.name)
-    embed = embedder(model.path, settings.model.device, settings.model.dtype, settings.model.batch_tokens)
-    vector = embed.embed([query])[0]
+    alias = settings.milvus.collection
     with milvus_for(settings, lake_path(settings)) as address:
         client = connect(address)
+        with failures_told(address):
+            indexed = current_routes(client, alias)
+        # A model that nobody names is the one that the passages were embedded by.
+        model = known_model(settings.model.name if "model.name" in settings.explicit else indexed.model_name)
+        embed = embedder(model.path, settings.model.device, settings.model.dtype, settings.model.batch_tokens)
         begun = time.monotonic()
-        found = search_vectors(client, settings.milvus.collection, vector, k, since, until, model.id)
+        vector = embed.embed([query])[0]
+        found = search_vectors(client, alias, vector, k, since, until, model.id)
         return SearchReport(found.hits, found.partitions_searched, round(time.monotonic() - begun, 4))

@@ -189,7 +189,7 @@ def load_settings(
         f"{section}.{key}" for layer in layers for section, keys in layer.values.items() for key in keys
     )
     try:
-        return Settings(**merged, explicit=explicit)
+        return Settings.model_validate({**merged, "explicit": explicit})
     except ValidationError as error:
         raise ConfigurationError(in_words(error, [*layers, base])) from error
 
@@ -201,7 +201,7 @@ def profile_layer(profile: str) -> Layer:
             raise ConfigurationError(f"--profile {profile}: there is no such file.")
         text = file.read_text()
     else:
-        conf = resources.files(__package__.rpartition(".")[0] + ".conf")
+        conf = resources.files(__name__.rpartition(".jobs.")[0] + ".conf")
         file = conf / f"{profile}.yml"
         if not file.is_file():
             known = sorted(p.name[:-4] for p in conf.iterdir() if p.name.endswith(".yml") and "compose" not in p.name)
@@ -257,7 +257,8 @@ def plain_value(text: str) -> Any:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         return text
-    return value if isinstance(value, bool | int | float | list | dict) or value is None else text
+    is_plain = isinstance(value, bool | int | float | list | dict) or (value is None and text)
+    return value if is_plain else text
 
 
 def merge_into(merged: dict[str, dict[str, Any]], layer: Layer) -> None:

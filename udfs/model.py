@@ -19,7 +19,7 @@ HASH_DIGITS = 12
 NOT_NEEDED = ["onnx/*", "openvino/*", "coreml/*", "*.h5", "*.ot", "*.msgpack", "*.gguf", "*.onnx"]
 
 
-class ModelNotFound(LookupError):  # noqa: N818
+class ModelNotFound(LookupError):
     """No model of this name can be read. The message says where it was looked for."""
 
 

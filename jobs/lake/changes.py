@@ -1,6 +1,6 @@
 """Deciding what a table needs, and doing it: pure comparison first, one MERGE of the differences after."""
 
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from .session import materialised
@@ -68,7 +68,7 @@ def apply(lake: LakeTables, table: Table, actions: DataFrame) -> dict[str, int]:
     done = counts(actions)
     if not any(done.values()):
         return done
-    written = {f"`{name}`": f"action.`{name}`" for name in actions.columns if name != "action"}
+    written: dict[str, str | Column] = {f"`{name}`": f"action.`{name}`" for name in actions.columns if name != "action"}
     condition = " AND ".join(f"present.{key} = action.{key}" for key in table.key)
     (
         lake.delta(table)

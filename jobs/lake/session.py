@@ -33,7 +33,7 @@ def spark_session(settings: Spark) -> SparkSession:
         return present or SparkSession.builder.getOrCreate()
     require_java()
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
-    builder = SparkSession.builder.appName("lakevec").config(map=settings.conf)
+    builder = SparkSession.builder.appName("lakevec").config(map=dict(settings.conf))
     if settings.master:
         builder = builder.master(settings.master)
     with fetching() as where_from:

@@ -16,5 +16,5 @@ def failures_told(address: MilvusAddress) -> Iterator[None]:
         yield
     except MilvusException as error:
         raise MilvusError(
-            f"Milvus at {address.uri} failed: {cause_in_words(error)}. Run again: a load goes on where it was."
+            f"Milvus at {address} failed: {cause_in_words(error)}. Run again: a load goes on where it was."
         ) from error

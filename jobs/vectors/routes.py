@@ -32,6 +32,7 @@ class Routes:
     collection: str
     lake_id: str
     model_id: str
+    model_name: str
     index: VectorIndex
     version: int = -1
     generations: Mapping[str, int] = field(default_factory=dict)

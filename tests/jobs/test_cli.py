@@ -4,9 +4,8 @@ import subprocess
 import sys
 
 import pytest
-from typer.testing import CliRunner
-
 from lakevec.jobs.cli import app
+from typer.testing import CliRunner
 
 RUN_KEYS = {
     "files_seen", "documents", "quarantined", "deleted", "chunks", "embedded", "embeddings_reused",

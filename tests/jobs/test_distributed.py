@@ -13,11 +13,15 @@ def lakevec(*arguments: str) -> dict:
     return json.loads(done.stdout)
 
 
+def page(number: int, year: int) -> str:
+    return f"---\ndate: {year}-05-01\n---\n# Page {number}\n\nText {number}.\n"
+
+
 def test_two_executors_do_all_of_it(milvus, tmp_path):
     source = tmp_path / "source"
     source.mkdir()
     for number in range(8):
-        (source / f"{number}.md").write_text(f"---\ndate: 202{number % 3}-05-01\n---\n# Page {number}\n\nText {number}.\n")
+        (source / f"{number}.md").write_text(page(number, 2020 + number % 3))
     settings = [
         f"source.path={source}",
         f"lake.path={tmp_path / 'lake'}",
@@ -43,7 +47,7 @@ def test_milvus_lite_holds_the_same_and_follows_changes(tmp_path):
     source = tmp_path / "source"
     source.mkdir()
     for number in range(3):
-        (source / f"{number}.md").write_text(f"---\ndate: 202{number}-05-01\n---\n# Page {number}\n\nText {number}.\n")
+        (source / f"{number}.md").write_text(page(number, 2020 + number))
     settings = [f"source.path={source}", f"lake.path={tmp_path / 'lake'}", f"milvus.uri={tmp_path / 'milvus.db'}"]
     options = [word for setting in settings for word in ("--set", setting)]
 

@@ -2,7 +2,6 @@ import os
 import shutil
 
 import pytest
-
 from lakevec.jobs.errors import SourceError
 from lakevec.jobs.lake.tables import DOCUMENTS, FILES
 

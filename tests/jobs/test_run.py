@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-
 from lakevec.jobs.lake.tables import CHUNKS, DOCUMENTS, EMBEDDINGS, VECTORS
 from lakevec.jobs.status import status
+from lakevec.jobs.vectors.connection import MilvusAddress, connect
 from lakevec.udfs.embed import embedder
 
 HANDBOOK = """---
@@ -186,7 +186,7 @@ def test_search_with_a_flat_index_agrees_with_brute_force(lakehouse):
     lakehouse.settings = lakehouse.settings.model_copy(
         update={"index": lakehouse.settings.index.model_copy(update={"type": "FLAT"})}
     )
-    words = "harbour leave train invoice winter bicycle bearing meeting salary password".split()
+    words = ["harbour", "leave", "train", "invoice", "winter", "bicycle", "bearing", "meeting", "salary", "password"]
     for number, word in enumerate(words):
         other = words[(number * 3 + 1) % len(words)]
         sections = "\n".join(
@@ -228,12 +228,9 @@ def test_status_tells_what_waits(lakehouse):
 @pytest.fixture
 def empty_milvus():
     """Take everything from Milvus that a lake has there, as when its disk was lost."""
-    from pymilvus import MilvusClient
-
-    from lakevec.jobs.vectors.connection import MilvusAddress, connect
 
     def empty(settings):
-        client: MilvusClient = connect(MilvusAddress(settings.milvus.uri, None))
+        client = connect(MilvusAddress(settings.milvus.uri))
         prefix = settings.milvus.collection
         for collection in client.list_collections():
             if collection.startswith(prefix):

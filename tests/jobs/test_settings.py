@@ -1,5 +1,4 @@
 import pytest
-
 from lakevec.jobs.errors import ConfigurationError
 from lakevec.jobs.settings import load_settings
 
@@ -60,7 +59,12 @@ def test_a_secret_is_in_no_error_and_no_text():
 
     assert "hunter2" not in str(error.value)
     assert "hunter2" not in repr(settings)
-    assert settings.milvus.token and settings.milvus.token.get_secret_value() == "root:hunter2"
+    assert settings.milvus.token
+    assert settings.milvus.token.get_secret_value() == "root:hunter2"
+
+
+def test_an_empty_value_is_an_empty_string():
+    assert load_settings("local", ["mlflow.experiment="], {}).mlflow.experiment == ""
 
 
 def test_spark_settings_keep_their_dots_and_write_booleans_as_spark_does():

@@ -1,7 +1,6 @@
 import os
 
 import pytest
-
 from lakevec.jobs.errors import SourceError
 from lakevec.jobs.lake.listing import list_now
 from lakevec.jobs.lake.source import check_source, list_files, read_file, source_root

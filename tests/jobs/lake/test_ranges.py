@@ -31,9 +31,7 @@ def names_by_spark(spark):
     rows = spark.createDataFrame(
         [(number, milliseconds(moment)) for number, moment in enumerate(MOMENTS)], "n int, ms long"
     ).withColumn("at", F.timestamp_millis("ms"))
-    named = rows.select(
-        "n", *[range_of(F.col("at"), granularity).alias(granularity) for granularity in NAMES]
-    )
+    named = rows.select("n", *[range_of(F.col("at"), granularity).alias(granularity) for granularity in NAMES])
     found = named.orderBy("n").collect()
     return {granularity: [row[granularity] for row in found] for granularity in NAMES}
 

@@ -74,7 +74,9 @@ def client(milvus, name):
     publish(
         client,
         name,
-        Routes(collection, OWNER.lake_id, OWNER.model_id, index, 3, {g.range: g.generation for g in generations}),
+        Routes(
+            collection, OWNER.lake_id, OWNER.model_id, "tiny", index, 3, {g.range: g.generation for g in generations}
+        ),
     )
     return client
 
