@@ -55,6 +55,14 @@ demo: setup ## index the sample, or SOURCE=/some/folder, and ask it three questi
 test: setup ## the tests, against a real Milvus server
 	$(BIN)/python -m pytest
 
+.PHONY: test-slow
+test-slow: setup ## what takes too long for every commit
+	$(BIN)/python -m pytest -m slow
+
+.PHONY: bench
+bench: setup ## measure speed, as ratios against a named peer
+	$(BIN)/python -m pytest -m bench -q tests/bench
+
 .PHONY: check
 check: .venv/complete ## ruff and pyright
 	$(BIN)/ruff check .

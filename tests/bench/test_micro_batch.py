@@ -1,0 +1,120 @@
+"""What ten changed rows cost beside 100,000 embeddings, against merging the whole table again.
+
+The peer is what a hand-written job does at each trigger: a MERGE of all rows, with
+`whenNotMatchedBySource` for the deletions. Vectors are synthetic; Delta and Milvus are real.
+"""
+
+import json
+import time
+from hashlib import md5
+
+import pytest
+from lakevec.jobs.embed import embed
+from lakevec.jobs.lake.tables import CHUNKS, EMBEDDINGS, VECTORS
+from lakevec.jobs.load import load
+from lakevec.jobs.progress import Progress
+from lakevec.jobs.vectors.connection import MilvusAddress
+from pyspark.sql import functions as F
+
+ROWS = 100_000
+CHANGED = 10
+
+pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]
+
+
+def synthetic_chunks(spark, rows: int, first: int = 0):
+    number = F.col("id")
+    text = F.concat(F.lit("Passage "), number, F.lit(" of a synthetic document. "), F.repeat(F.lit("words "), 60))
+    return spark.range(first, first + rows).select(
+        F.md5(number.cast("string")).alias("chunk_id"),
+        F.md5((number / 20).cast("long").cast("string")).alias("doc_id"),
+        (number % 20).cast("int").alias("ordinal"),
+        F.lit(0).alias("start"),
+        F.length(text).alias("end"),
+        text.alias("text"),
+        F.lit("").alias("prefix"),
+        F.md5(text).alias("content_hash"),
+        F.lit(80).alias("tokens"),
+        F.lit("").alias("heading_path"),
+        F.lit(None).cast("int").alias("page"),
+        F.lit(None).cast("int").alias("last_page"),
+        F.lit("synthetic.txt").alias("uri"),
+        F.lit("Synthetic").alias("title"),
+        F.timestamp_seconds(F.lit(1_700_000_000)).alias("doc_timestamp"),
+    )
+
+
+def bytes_written(lake) -> dict[str, int]:
+    """Of the newest version of `embeddings`: bytes added and removed, by Delta's own metrics."""
+    metrics = lake.tables.delta(EMBEDDINGS).history(1).select("operationMetrics").first()[0]
+    return {
+        "bytes_added": int(metrics.get("numTargetBytesAdded", 0)),
+        "bytes_removed": int(metrics.get("numTargetBytesRemoved", 0)),
+        "files_removed": int(metrics.get("numTargetFilesRemoved", 0)),
+    }
+
+
+def timed(work):
+    begun = time.monotonic()
+    result = work()
+    return result, round(time.monotonic() - begun, 2)
+
+
+def test_ten_changed_rows_beside_a_hundred_thousand(lakehouse, capsys):
+    lake, spark, progress = lakehouse.lake(), lakehouse.spark, Progress(terminal=False)
+    address = MilvusAddress(lakehouse.settings.milvus.uri)
+    dimension = lake.model.dimension
+    chunks = synthetic_chunks(spark, ROWS)
+    lake.tables.append(CHUNKS, chunks)
+    parts = [(F.rand(seed=place) - 0.5).cast("float") for place in range(dimension)]
+    vectors = synthetic_chunks(spark, ROWS + CHANGED).select(
+        "content_hash", F.lit(lake.model.id).alias("model_id"), F.array(*parts).alias("vector")
+    )
+    lake.tables.append(VECTORS, vectors)
+    first, first_seconds = timed(lambda: embed(lake, lakehouse.settings, progress))
+    assert (first.embedded, first.embeddings) == (0, ROWS)
+    load(lake, lakehouse.settings, address, progress)
+
+    half = CHANGED // 2
+    lake.tables.append(CHUNKS, synthetic_chunks(spark, half, ROWS))
+    edited = [md5(str(number).encode()).hexdigest() for number in range(0, ROWS, ROWS // half)]
+    lake.tables.delta(CHUNKS).update(F.col("chunk_id").isin(edited), {"title": F.lit("Changed")})
+    changed = half + len(edited)
+    second, embed_seconds = timed(lambda: embed(lake, lakehouse.settings, progress))
+    assert second.embeddings == changed
+    ours = {"embed_seconds": embed_seconds, **bytes_written(lake)}
+    loaded, ours["load_seconds"] = timed(lambda: load(lake, lakehouse.settings, address, progress))
+    assert loaded.loaded == changed
+
+    source = (
+        lake.tables.read(EMBEDDINGS)
+        .withColumn("title", F.when(F.col("chunk_id").isin(edited), "Changed again").otherwise(F.col("title")))
+        .localCheckpoint()
+    )
+
+    def merge_everything():
+        (
+            lake.tables.delta(EMBEDDINGS)
+            .alias("present")
+            .merge(source.alias("wanted"), "present.chunk_id = wanted.chunk_id")
+            .whenMatchedUpdateAll()
+            .whenNotMatchedInsertAll()
+            .whenNotMatchedBySourceDelete()
+            .execute()
+        )
+
+    _, peer_seconds = timed(merge_everything)
+    peer = {"merge_seconds": peer_seconds, **bytes_written(lake)}
+
+    report = {
+        "rows": ROWS,
+        "changed": changed,
+        "first_embed_seconds": first_seconds,
+        "lakevec": ours,
+        "merge of the whole table": peer,
+        "times_faster": round(peer_seconds / embed_seconds, 1),
+        "bytes_added_ratio": round(peer["bytes_added"] / max(ours["bytes_added"], 1), 1),
+    }
+    with capsys.disabled():
+        print("\n" + json.dumps(report, indent=2))
+    assert ours["bytes_removed"] == 0
