@@ -1,5 +1,6 @@
 """Files -> `documents`: list the source, compare with `files`, read and parse what is new or changed."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +11,7 @@ from pyspark.sql import functions as F
 
 from ..udfs.documents import Limits, documents_of
 from ..udfs.keys import bytes_hash
-from .errors import SourceError
+from .errors import LakevecError, SourceError
 from .lake.changes import DELETE, apply, reconcile
 from .lake.lake import Lake
 from .lake.listing import listings
@@ -67,7 +68,13 @@ def ingest(lake: Lake, settings: Settings, progress: Progress, allow_deletes: bo
         follow(lake, listing, root, settings, progress, allow_deletes, done)
 
     stream = listings(lake.tables.spark, root, settings.source.include, settings.source.exclude)
-    run_once(stream, lake.checkpoint("ingest"), handle)
+    try:
+        run_once(stream, lake.checkpoint("ingest"), handle)
+    except LakevecError as error:
+        # Raised where the listing is made, it comes back as a part of Spark's text.
+        if told := re.search(r"SourceError: (.*)", str(error)):
+            raise SourceError(told[1]) from error
+        raise
     return done
 
 

@@ -2,7 +2,7 @@
 
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pyspark.sql import SparkSession
@@ -56,11 +56,12 @@ def open_lake(spark: SparkSession, settings: Settings) -> Lake:
             f"The tables at {tables.path} have schema version {recorded.get('schema_version')}; this lakevec reads "
             f"and writes version {SCHEMA_VERSION}. Use the lakevec that made them, or a new lake.path."
         )
+    model = recorded_model(settings, recorded)
     return Lake(
         tables,
         recorded["lake_id"],
-        recorded_model(settings, recorded),
-        recorded_chunking(settings, recorded),
+        model,
+        recorded_chunking(settings, recorded, model),
         recorded_granularity(settings, recorded),
     )
 
@@ -99,12 +100,18 @@ def recorded_model(settings: Settings, recorded: dict[str, str]) -> Model:
     return model
 
 
-def recorded_chunking(settings: Settings, recorded: dict[str, str]) -> Chunking:
+def recorded_chunking(settings: Settings, recorded: dict[str, str], model: Model) -> Chunking:
     chunking = Chunking.from_id(recorded["chunking"])
-    for key in ("strategy", "tokens", "overlap"):
-        wanted, present = getattr(settings.chunk, key), getattr(chunking, key)
-        if f"chunk.{key}" in settings.explicit and wanted != present:
-            raise refusal(f"chunk.{key}", wanted, present)
+    explicit = {
+        key: getattr(settings.chunk, key)
+        for key in ("strategy", "tokens", "overlap")
+        if f"chunk.{key}" in settings.explicit
+    }
+    # What no lake could be made with is said before what this one was made with.
+    checked(replace(chunking, **explicit), model)
+    for key, wanted in explicit.items():
+        if wanted != getattr(chunking, key):
+            raise refusal(f"chunk.{key}", wanted, getattr(chunking, key))
     return chunking
 
 

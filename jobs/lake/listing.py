@@ -13,6 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPartition
 from pyspark.sql.streaming.datasource import ReadLimit, SupportsTriggerAvailableNow
 
+from ..errors import SourceError
 from .source import list_files
 
 NAME = "lakevec_listing"
@@ -67,7 +68,11 @@ class ListingReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
 
 
 def listing_batches(root: str, include: Sequence[str], exclude: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    files = list_files(root, include, exclude)
+    """Raises SourceError where a folder cannot be read."""
+    try:
+        files = list_files(root, include, exclude)
+    except OSError as error:
+        raise SourceError(f"The source {root} cannot be listed: {error}. Nothing was changed.") from error
     for first in range(0, len(files), ROWS_PER_BATCH):
         some = files[first : first + ROWS_PER_BATCH]
         yield pa.RecordBatch.from_arrays(

@@ -31,6 +31,11 @@ def source_root(path: str) -> str:
     return path.rstrip("/") or "/"
 
 
+def uri_prefix(root: str) -> str:
+    """What uris begin with: the root without the options of its file system (s3://bucket/docs?region=...)."""
+    return root.partition("?")[0].rstrip("/") if "://" in root else root.rstrip("/")
+
+
 @cache
 def filesystem(root: str) -> tuple[fs.FileSystem, str]:
     """The file system of a source and the source's path in it."""
@@ -74,13 +79,13 @@ def list_files(root: str, include: Sequence[str], exclude: Sequence[str]) -> lis
             continue
         if any(fnmatch.fnmatchcase(within, glob) for glob in exclude):
             continue
-        files.append(ListedFile(f"{root.rstrip('/')}/{within}", info.size, (info.mtime_ns or 0) // 1000))
+        files.append(ListedFile(f"{uri_prefix(root)}/{within}", info.size, (info.mtime_ns or 0) // 1000))
     return files
 
 
 def read_file(root: str, uri: str) -> bytes:
     """The bytes of one file. Raises FileNotFoundError when it is gone, OSError when it cannot be read."""
     system, top = filesystem(root)
-    within = uri[len(root.rstrip("/")) :].lstrip("/")
+    within = uri[len(uri_prefix(root)) :].lstrip("/")
     with system.open_input_stream(f"{top.rstrip('/')}/{within}") as stream:
         return stream.read()

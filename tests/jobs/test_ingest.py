@@ -135,6 +135,19 @@ def test_a_source_that_is_gone_is_an_error_and_no_deletion(lakehouse):
     assert texts(lakehouse) == ["first"]
 
 
+def test_a_folder_that_cannot_be_listed_is_an_error_and_no_deletion(lakehouse, monkeypatch):
+    lakehouse.write("a.txt", "first")
+    lakehouse.run(INGEST)
+    lakehouse.source.rename(lakehouse.source.with_name("unmounted"))
+    # As when it goes between the check and the listing.
+    monkeypatch.setattr("lakevec.jobs.ingest.check_source", lambda root: None)
+
+    with pytest.raises(SourceError, match="cannot be listed"):
+        lakehouse.run(INGEST)
+
+    assert texts(lakehouse) == ["first"]
+
+
 def test_a_large_source_is_read_in_pieces_newest_first(lakehouse):
     for number in range(5):
         lakehouse.write(f"{number}.txt", f"text {number}", modified=1_700_000_000 + number)
