@@ -122,3 +122,18 @@ def test_without_java_it_says_how_to_get_it(tmp_path):
     assert result.returncode == 2
     assert "Spark needs Java" in result.stderr
     assert "apt install" in result.stderr
+
+
+def test_the_local_server_is_started_asked_and_stopped(tmp_path):
+    def server(action: str) -> dict:
+        result = CliRunner().invoke(app, ["--set", f"lake.path={tmp_path / 'lake'}", "--json", "server", action])
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout)
+
+    before, started, running, stopped = (server(action) for action in ("status", "start", "status", "stop"))
+
+    assert before == {"state": "stopped", "uri": None, "data_path": f"{tmp_path / 'lake'}-milvus", "pid": None}
+    assert started["state"] == "running"
+    assert started["uri"].startswith("http://127.0.0.1:")
+    assert running == started
+    assert stopped == before
