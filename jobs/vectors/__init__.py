@@ -3,6 +3,9 @@
 import logging
 import warnings
 
+# Its import sets its own level: what is set before does not hold.
+import pymilvus  # noqa: F401
+
 # pymilvus logs each failed call with its stack, also those that are expected and tried again. What matters
 # is raised, and told once by whoever catches it.
 logging.getLogger("pymilvus").setLevel(logging.CRITICAL)

@@ -10,7 +10,7 @@ from pymilvus import MilvusClient, MilvusException
 from ..errors import ConfigurationError, MilvusError
 from ..lake.ranges import range_bounds
 from .index import METRIC, widened
-from .partitions import counts_when_answering, present_generations
+from .partitions import counts_when_answering, is_lite, load
 from .routes import Routes, read_routes
 from .rows import COLUMNS, VECTOR
 
@@ -122,6 +122,9 @@ def current_routes(client: MilvusClient, name: str) -> Routes:
     routes = read_routes(client, name)
     if routes is None or not client.has_collection(routes.collection):
         raise MilvusError(f"Nothing is indexed yet under {name}. Run `lakevec run --once` first.")
+    if is_lite(client):
+        # A file that was opened anew has nothing loaded.
+        load(client, routes.collection, routes.live)
     return routes
 
 
