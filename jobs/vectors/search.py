@@ -10,7 +10,7 @@ from pymilvus import MilvusClient, MilvusException
 from ..errors import ConfigurationError, MilvusError
 from ..lake.ranges import range_bounds
 from .index import METRIC, widened
-from .partitions import counts_when_answering, is_lite, load
+from .partitions import counts_when_answering, is_lite, load, present_generations
 from .routes import Routes, read_routes
 from .rows import COLUMNS, VECTOR
 
