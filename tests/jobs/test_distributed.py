@@ -1,4 +1,4 @@
-"""The whole pipeline on a cluster of two executors, and on Milvus Lite; each in a process of its own."""
+"""The whole pipeline on a cluster of two executors, in a process of its own: a process has one session."""
 
 import json
 import subprocess
@@ -41,23 +41,3 @@ def test_two_executors_do_all_of_it(milvus, tmp_path):
     found = lakevec(*options, "search", "Page 4", "-k", "1")
     assert found["hits"][0]["uri"] == f"{source}/4.md"
     assert found["partitions_searched"] == ["2020", "2021", "2022"]
-
-
-def test_milvus_lite_holds_the_same_and_follows_changes(tmp_path):
-    source = tmp_path / "source"
-    source.mkdir()
-    for number in range(3):
-        (source / f"{number}.md").write_text(page(number, 2020 + number))
-    settings = [f"source.path={source}", f"lake.path={tmp_path / 'lake'}", f"milvus.uri={tmp_path / 'milvus.db'}"]
-    options = [word for setting in settings for word in ("--set", setting)]
-
-    first = lakevec(*options, "run", "--once")
-    (source / "1.md").unlink()
-    (source / "2.md").write_text("---\ndate: 2020-06-01\n---\n# Page 2\n\nOther text.\n")
-    second = lakevec(*options, "run", "--once")
-    found = lakevec(*options, "search", "Page", "--since", "2020-01-01", "--until", "2021-01-01")
-
-    assert (first["loaded"], first["removed"]) == (3, 0)
-    assert (second["loaded"], second["removed"]) == (1, 2)
-    assert sorted(hit["uri"] for hit in found["hits"]) == [f"{source}/0.md", f"{source}/2.md"]
-    assert found["partitions_searched"] == ["2020"]

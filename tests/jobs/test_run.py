@@ -210,6 +210,24 @@ def test_search_with_a_flat_index_agrees_with_brute_force(lakehouse):
         assert found <= {keys[i] for i in np.flatnonzero(scores >= tenth - 1e-5)}
 
 
+def test_milvus_lite_holds_the_same_and_follows_changes(lakehouse, tmp_path):
+    milvus = lakehouse.settings.milvus.model_copy(update={"uri": str(tmp_path / "milvus.db")})
+    lakehouse.settings = lakehouse.settings.model_copy(update={"milvus": milvus})
+    lakehouse.write("list.mbox", message(1, 2020) + message(2, 2021) + message(3, 2022), modified=1_700_000_000)
+    first = lakehouse.run()
+
+    moved = message(3, 2022).replace("03 May 2022", "03 May 2020")
+    lakehouse.write("list.mbox", message(1, 2020) + moved, modified=1_700_000_001)
+    second = lakehouse.run()
+
+    assert (first.loaded, first.removed) == (3, 0)
+    assert (second.loaded, second.removed) == (1, 2)
+    found = lakehouse.search("shipment", until=datetime(2021, 1, 1, tzinfo=UTC))
+    assert sorted(hit.title for hit in found.hits) == ["Shipment 1", "Shipment 3"]
+    assert found.partitions_searched == ["2020"]
+    assert {name: part["state"] for name, part in status(lakehouse.settings).partitions.items()} == {"2020": "equal"}
+
+
 def test_status_tells_what_waits(lakehouse):
     lakehouse.write("handbook.md", HANDBOOK)
     lakehouse.write("broken.pdf", b"%PDF-1.7 nothing more")
