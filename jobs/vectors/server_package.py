@@ -130,6 +130,9 @@ def milvus_configuration(data: Path, ports: Ports) -> dict:
         # 30 s it took 36 s after a restart, so 15. Shorter ones may be lost on a busy machine, and with them the
         # server.
         "common": {"storageType": "local", "gracefulStopTimeout": 3, "session": {"ttl": 10}},
+        # Every index has a few collections, and this is one machine's own server: the default of 64 is for many
+        # strangers on one.
+        "quotaAndLimits": {"limits": {"maxCollectionNum": 65536, "maxCollectionNumPerDB": 65536}},
         "log": {"level": "warn", "stdout": True, "file": {"rootPath": ""}},
         "grpc": {"log": {"level": "ERROR"}},
     }

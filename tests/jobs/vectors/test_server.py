@@ -138,6 +138,19 @@ def test_a_killed_server_comes_back_with_its_data(folder):
     assert (second.uri, counted[0]["count(*)"]) == (first.uri, 3)
 
 
+def test_more_collections_than_the_servers_own_default_of_64_have_room(milvus):
+    client = connect(milvus)
+    schema = MilvusClient.create_schema()
+    schema.add_field("id", DataType.INT64, is_primary=True)
+    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=2)
+    names = {f"one_of_many_{number}" for number in range(70)}
+    for name in names:
+        client.create_collection(name, schema=schema)
+    assert names <= set(client.list_collections())
+    for name in names:
+        client.drop_collection(name)
+
+
 def used_until_interrupted(folder: Path) -> ServerState:
     try:
         with serving(folder) as used:
