@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from ..udfs.chunk import Chunking, chunks_of
-from .lake.changes import apply, last_changes, reconcile, without_parent
+from .lake.changes import apply, last_changes, reconcile, rows_with, without_parent
 from .lake.lake import Lake
 from .lake.session import materialised, parallel_tasks
 from .lake.stream import work_off
@@ -38,7 +37,7 @@ def chunk(lake: Lake, progress: Progress) -> Chunked:
                 lake.chunking,
                 parallel_tasks(lake.tables.spark),
             )
-            present = lake.tables.read(CHUNKS).join(F.broadcast(changed.select("doc_id")), "doc_id", "left_semi")
+            present = rows_with(lake.tables.read(CHUNKS), changed, "doc_id", documents)
             merged = apply(lake.tables, CHUNKS, reconcile(desired, present, CHUNKS))
             advance(documents)
         done.documents += documents

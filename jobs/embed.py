@@ -10,7 +10,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ..udfs.embed import vectors_in
-from .lake.changes import apply, last_changes, reconcile, without_parent
+from .lake.changes import apply, last_changes, reconcile, rows_with, without_parent
 from .lake.lake import Lake
 from .lake.ranges import range_of
 from .lake.session import materialised, parallel_tasks
@@ -22,6 +22,9 @@ from .settings import Model as ModelSettings
 
 # The first piece of a run, per task: enough to measure a rate, small enough to fail early.
 FIRST_PIECE = 128
+
+# Pieces are cut by the first eight hex digits of the content hash.
+HASH_RANGES = 16**8
 
 # A VARCHAR of Milvus holds 65,535 bytes; so many code points always fit, whatever they are.
 LONGEST_VARCHAR_BYTES = 65_535
@@ -49,10 +52,10 @@ def embed(lake: Lake, settings: Settings, progress: Progress) -> Embedded:
 
     def handle(feed: DataFrame, _: int) -> None:
         changed = materialised(last_changes(feed, "chunk_id"))
-        wanted = changed.where("not deleted")
+        wanted, number = changed.where("not deleted"), changed.count()
         embedded = embed_missing(lake, wanted, settings, progress)
-        desired = embeddings_of(wanted, vectors_for(lake, wanted), lake.model.id, lake.granularity)
-        present = lake.tables.read(EMBEDDINGS).join(F.broadcast(changed.select("chunk_id")), "chunk_id", "left_semi")
+        desired = embeddings_of(wanted, vectors_for(lake, wanted, number), lake.model.id, lake.granularity)
+        present = rows_with(lake.tables.read(EMBEDDINGS), changed, "chunk_id", number)
         merged = apply(lake.tables, EMBEDDINGS, reconcile(desired, present, EMBEDDINGS))
         written = merged["insert"] + merged["update"]
         done.embedded += embedded
@@ -78,27 +81,37 @@ def embed_missing(lake: Lake, chunks: DataFrame, settings: Settings, progress: P
         chunks.select("content_hash", F.concat("prefix", "text").alias("embedded"))
         .dropDuplicates(["content_hash"])
         .join(known, "content_hash", "left_anti")
-        # Hashes come in no order of length: every piece is a fair sample, and rates foretell.
-        .orderBy("content_hash")
     )
     number = missing.count()
     tasks = parallel_tasks(lake.tables.spark)
     to_vector = embedding_udf(lake.model.path, settings.model)
     with progress.task("embed", "chunks", number) as advance:
-        taken, size = 0, FIRST_PIECE * tasks
-        while taken < number:
+        first, size = 0, FIRST_PIECE * tasks
+        while number and first < HASH_RANGES:
+            end = min(first + max(1, HASH_RANGES * size // number), HASH_RANGES)
+            piece = missing.where(F.col("content_hash").between(hash_at(first), hash_at(end)))
+            first = end
+            embedded = piece.count()
+            if not embedded:
+                continue
             begun = time.monotonic()
-            piece = missing.offset(taken).limit(size).repartition(max(1, min(tasks, number - taken)))
-            vectors = piece.select(
+            vectors = piece.repartition(min(tasks, embedded)).select(
                 "content_hash", F.lit(lake.model.id).alias("model_id"), to_vector("embedded").alias("vector")
             )
             lake.tables.append(VECTORS, vectors)
-            embedded = min(size, number - taken)
             advance(embedded)
-            taken += embedded
             rate = embedded / (time.monotonic() - begun)
             size = max(FIRST_PIECE * tasks, int(rate * settings.embed.piece_seconds))
     return number
+
+
+def hash_at(place: int) -> str:
+    """The bound below which `place` of HASH_RANGES equal ranges of all hashes lie.
+
+    Hashes are evenly spread: a range of them is a fair sample of about a known size, and the same
+    rows in whatever order a cluster hands them out. No hash equals a bound, which has fewer digits.
+    """
+    return f"{place:08x}" if place < HASH_RANGES else "g"
 
 
 def embedding_udf(model_path: str, settings: ModelSettings) -> Callable[[str], Column]:
@@ -119,12 +132,11 @@ def device_of_task() -> str | None:
     return f"cuda:{gpu.addresses[0]}" if gpu else None
 
 
-def vectors_for(lake: Lake, chunks: DataFrame) -> DataFrame:
-    """(content_hash, vector) for the texts of these chunks."""
+def vectors_for(lake: Lake, chunks: DataFrame, number: int) -> DataFrame:
+    """(content_hash, vector) for the texts of these chunks, of which there are `number` at most."""
+    vectors = lake.tables.read(VECTORS).where(F.col("model_id") == lake.model.id)
     return (
-        lake.tables.read(VECTORS)
-        .where(F.col("model_id") == lake.model.id)
-        .join(F.broadcast(chunks.select("content_hash").distinct()), "content_hash", "left_semi")
+        rows_with(vectors, chunks, "content_hash", number)
         .select("content_hash", "vector")
         # A replayed append may have left a text twice.
         .dropDuplicates(["content_hash"])
@@ -134,8 +146,11 @@ def vectors_for(lake: Lake, chunks: DataFrame) -> DataFrame:
 def embeddings_of(chunks: DataFrame, vectors: DataFrame, model_id: str, granularity: Granularity) -> DataFrame:
     """Rows of EMBEDDINGS for these chunks, strings cut to what Milvus holds."""
     too_long = [F.when(F.octet_length(name) > LONGEST_VARCHAR_BYTES, F.lit(name)) for name in VARCHARS]
+    # No passage may drop out in silence.
+    missing = F.raise_error(F.concat(F.lit("`vectors` has no vector for the chunk "), "chunk_id"))
     complete = (
-        chunks.join(vectors, "content_hash")
+        chunks.join(vectors, "content_hash", "left")
+        .withColumn("vector", F.coalesce("vector", missing))
         .withColumn("model_id", F.lit(model_id))
         .withColumn("partition", range_of(F.col("doc_timestamp"), granularity))
         .withColumn("cut", F.array_compact(F.array(*too_long)))

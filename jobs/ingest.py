@@ -1,12 +1,13 @@
 """Files -> `documents`: list the source, compare with `files`, read and parse what is new or changed."""
 
 import re
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
 import pyarrow as pa
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from ..udfs.documents import Limits, documents_of
@@ -21,6 +22,10 @@ from .lake.stream import run_once
 from .lake.tables import DOCUMENTS, FILES
 from .progress import Progress
 from .settings import Settings, required
+
+# The first files show how long the next take; a piece is committed as a whole.
+FIRST_PIECE = 500
+PIECE_SECONDS = 60
 
 # Below this many files a source may lose any share of them.
 SMALL_SOURCE = 20
@@ -90,23 +95,36 @@ def follow(
     """Bring `documents` and `files` to the state of one listing, the newest files first."""
     rows = materialised(differences(listing, lake.tables.read(FILES)))
     number = {row["change"]: row["count"] for row in rows.groupBy("change").count().collect()}
-    done.changes += sum(number.values())
+    done.changes += sum(number.values()) - number.get("unread", 0)
     if number.get("gone"):
         if not allow_deletes:
             guard(rows, number["gone"], lake.tables.read(FILES).count(), root, settings)
         done.deleted += remove(lake, rows.where("change = 'gone'").select("uri"))
         progress.log("files.deleted", files=number["gone"], documents=done.deleted)
-    waiting = number.get("new", 0) + number.get("changed", 0)
+    waiting = sum(number.values()) - number.get("gone", 0)
+    if not waiting:
+        return
     with progress.task("ingest", "files", waiting) as advance:
-        for piece in pieces(rows.where("change <> 'gone'"), waiting, settings.ingest.max_files):
+        newest_first = numbered(rows.where("change <> 'gone'"))
+        taken, size = 0, min(FIRST_PIECE, settings.ingest.max_files)
+        while taken < waiting:
+            begun = time.monotonic()
+            piece = newest_first.where(F.col("number").between(taken + 1, taken + size))
             advance(ingest_piece(lake, piece, root, settings, done))
+            taken += size
+            size = min(int(size * PIECE_SECONDS / (time.monotonic() - begun)) + 1, settings.ingest.max_files)
 
 
 def differences(listing: DataFrame, files: DataFrame) -> DataFrame:
-    """Rows of (uri, size, modified_at, known_hash, attempts, change), change being new, changed or gone."""
+    """Files that differ: change is new, changed, gone, or unread, where reading failed the last time.
+
+    known_hash: of the bytes that were parsed; last_hash: of the bytes that were read.
+    """
     known = files.select(
         "uri",
         F.col("size").alias("known_size"),
+        F.col("hash").alias("last_hash"),
+        (F.col("reason.stage") == "read").alias("was_unread"),
         F.col("modified_at").alias("known_modified_at"),
         F.when(F.col("state") == "parsed", F.col("hash")).alias("known_hash"),
         F.col("reason.attempts").alias("attempts"),
@@ -120,24 +138,19 @@ def differences(listing: DataFrame, files: DataFrame) -> DataFrame:
             "change",
             F.when(F.col("is_listed").isNull(), "gone")
             .when(F.col("is_known").isNull(), "new")
-            .when(~is_same, "changed"),
+            .when(~is_same, "changed")
+            # Its bytes could not be had: that may pass.
+            .when(F.col("was_unread"), "unread"),
         )
         .where("change is not null")
-        .select("uri", "size", "modified_at", "known_size", "known_hash", "attempts", "change")
+        .select("uri", "size", "modified_at", "known_size", "known_hash", "last_hash", "attempts", "change")
     )
 
 
-def pieces(waiting: DataFrame, number: int, size: int) -> Iterator[DataFrame]:
-    """The files in pieces of `size`, newest first."""
-    if number <= size:
-        if number:
-            yield waiting
-        return
-    newest_first = materialised(waiting.orderBy(F.desc("modified_at"), "uri"))
-    taken = 0
-    while taken < number:
-        yield newest_first.offset(taken).limit(size)
-        taken += size
+def numbered(waiting: DataFrame) -> DataFrame:
+    """The files with their `number` from 1, newest first; computed once, so that no piece meets another."""
+    order = Window.orderBy(F.desc("modified_at"), "uri")
+    return materialised(waiting.withColumn("number", F.row_number().over(order)))
 
 
 def guard(rows: DataFrame, gone: int, known: int, root: str, settings: Settings) -> None:
@@ -149,10 +162,13 @@ def guard(rows: DataFrame, gone: int, known: int, root: str, settings: Settings)
     most = settings.source.max_delete_fraction * known
     if known <= SMALL_SOURCE or gone <= most:
         return
-    lost = rows.where("change = 'gone'").select("uri", F.col("known_size").alias("size"), "known_hash")
+    lost = rows.where("change = 'gone'").select("uri", F.col("known_size").alias("size"), "last_hash")
     candidates = rows.where("change = 'new'").join(lost.select("size").distinct(), "size", "left_semi")
     hashes = candidates.select("uri").mapInArrow(partial(hashed, partial(read_file, root)), "hash string")
-    moved = lost.join(hashes.distinct(), lost["known_hash"] == hashes["hash"], "left_semi").count()
+    lost_number = lost.groupBy(F.col("last_hash").alias("hash")).agg(F.count("*").alias("lost"))
+    found_number = hashes.groupBy("hash").agg(F.count("*").alias("found"))
+    pairs = lost_number.join(found_number, "hash").select(F.least("lost", "found").alias("moved"))
+    moved = pairs.agg(F.coalesce(F.sum("moved"), F.lit(0))).collect()[0][0]
     if gone - moved > most:
         raise SourceError(
             f"{gone - moved:,} of {known:,} known files are gone from {root}: more than "

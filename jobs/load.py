@@ -333,7 +333,10 @@ def settle(mirror: Mirror, work: Work, actions: list[RangeAction], progress: Pro
         return
     # Milvus did not hold what its routes promised.
     progress.log("load.repaired", **{name: f"{rows} rows" for name, rows in differing.items()})
+    counted = work.done.loaded, [*work.done.patched]
     carry_out(mirror, work, [RangeAction(name, "patch", whole=True) for name in differing], lambda _: None)
+    # The rows and ranges are counted already.
+    work.done.loaded, work.done.patched = counted
     differing = unsettled(mirror, work, list(differing))
     for name, rows in differing.items():
         raise MilvusError(

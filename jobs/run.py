@@ -51,8 +51,10 @@ class RunReport:
         numbers = self.stages.setdefault(stage, {"seconds": 0.0})
         numbers["seconds"] = round(numbers["seconds"] + seconds, 3)
         for name, value in asdict(outcome).items():
-            if name == "files_seen" or not isinstance(value, int | float):
+            if name == "files_seen":
                 numbers[name] = value
+            elif isinstance(value, list):
+                numbers[name] = sorted({*numbers.get(name, []), *value})
             elif name != "seconds":
                 numbers[name] = numbers.get(name, 0) + value
 
@@ -102,8 +104,8 @@ def run_once(
     with ExitStack() as stack, ThreadPoolExecutor(1) as starter:
         if "load" in stages:
             # A server needs its time to come up: let it, while Spark does the same.
-            opening = starter.submit(stack.enter_context, milvus_for(settings, lake_path(settings)))
-        lake = open_lake(spark_session(settings.spark), settings)
+            opening = starter.submit(stack.enter_context, milvus_for(settings))
+        lake = open_lake(spark_session(settings.spark), settings, create="ingest" in stages)
         for round_number in range(MOST_ROUNDS):
             if "ingest" in stages:
                 found = timed("ingest", lambda: ingest(lake, settings, progress, allow_deletes))
@@ -117,6 +119,8 @@ def run_once(
                 timed("load", load_all)
             if stages != STAGES:
                 break
+        else:
+            progress.log("run.unfinished", rounds=MOST_ROUNDS, reason="the source goes on changing; run again")
     return report.summed(time.monotonic() - begun)
 
 

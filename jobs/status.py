@@ -9,11 +9,13 @@ from pyarrow import fs
 from pyspark.errors import PySparkException
 from pyspark.sql import functions as F
 
+from .errors import SourceError
 from .ingest import differences
-from .lake.lake import Lake, lake_path, open_lake
+from .lake.lake import Lake, open_lake
 from .lake.listing import list_now
 from .lake.session import spark_session
-from .lake.source import filesystem, source_root
+from .lake.source import source_root
+from .lake.storage import storage
 from .lake.tables import CHUNKS, DOCUMENTS, EMBEDDINGS, FILES, TABLES, Table
 from .settings import Settings
 from .vectors.connection import connect, milvus_for
@@ -39,7 +41,7 @@ def status(settings: Settings) -> StatusReport:
     lake = open_lake(spark_session(settings.spark), settings)
     versions = {table.name: lake.tables.version(table) for table in TABLES}
     name = settings.milvus.collection
-    with milvus_for(settings, lake_path(settings)) as address:
+    with milvus_for(settings) as address:
         client = connect(address)
         routes = read_routes(client, name)
         in_milvus = partition_counts(client, name) if routes else {}
@@ -78,12 +80,14 @@ def partitions(lake: Lake, in_milvus: dict[str, int], is_behind: bool) -> dict[s
 
 
 def ingest_lag(lake: Lake, settings: Settings) -> float | None:
-    """Seconds since the oldest change of a file that `files` does not show yet."""
+    """Seconds since the oldest change of a file that `files` does not show yet; None where that cannot be seen."""
     if not settings.source.path:
         return None
-    listing = list_now(
-        lake.tables.spark, source_root(settings.source.path), settings.source.include, settings.source.exclude
-    )
+    root = source_root(settings.source.path)
+    try:
+        listing = list_now(lake.tables.spark, root, settings.source.include, settings.source.exclude)
+    except SourceError:
+        return None
     oldest = differences(listing, lake.tables.read(FILES)).agg(F.min("modified_at"), F.count("*")).first()
     if not oldest or not oldest[1]:
         return 0.0
@@ -100,7 +104,7 @@ def next_version(checkpoint: str) -> int:
 
     Spark writes `offsets/N` when a micro-batch is planned and `commits/N` when it is done.
     """
-    system, path = filesystem(checkpoint)
+    system, path = storage(checkpoint)
     names = [
         int(info.base_name)
         for info in system.get_file_info(fs.FileSelector(f"{path}/commits", allow_not_found=True))
@@ -121,6 +125,7 @@ def waiting_since(lake: Lake, table: Table, version: int) -> float | None:
         row = history.agg(F.min("timestamp")).first()
     except PySparkException:
         return None
-    if not row or row[0] is None or lake.tables.read(table).isEmpty():
+    made_and_no_more = version <= 0 and lake.tables.read(table).isEmpty()
+    if not row or row[0] is None or made_and_no_more:
         return 0.0
     return round(max(time.time() - row[0].timestamp(), 0.0), 1)

@@ -8,6 +8,9 @@ from .tables import LakeTables, Table
 
 INSERT, UPDATE, DELETE = "insert", "update", "delete"
 
+# So many keys of 32 digits take some 50 MB on the driver and on each executor.
+MOST_BROADCAST_KEYS = 500_000
+
 
 def last_changes(feed: DataFrame, key: str) -> DataFrame:
     """The last state of each key in a change feed: its columns, and whether it is `deleted`.
@@ -51,6 +54,15 @@ def reconcile(desired: DataFrame, present: DataFrame, table: Table) -> DataFrame
         .where("action is not null")
         .select(*table.key, *[F.col("_row")[name].alias(name) for name in others], "action")
     )
+
+
+def rows_with(present: DataFrame, keys: DataFrame, key: str, number: int) -> DataFrame:
+    """The rows of a table whose key is among `keys`, of which there are `number`.
+
+    A few keys go to the table, so that it is not shuffled for ten changed rows.
+    """
+    wanted = keys.select(key).distinct()
+    return present.join(F.broadcast(wanted) if number <= MOST_BROADCAST_KEYS else wanted, key, "left_semi")
 
 
 def counts(actions: DataFrame) -> dict[str, int]:

@@ -37,14 +37,19 @@ def lake_path(settings: Settings) -> str:
     return path.rstrip("/") if "://" in path else str(Path(path).expanduser().absolute())
 
 
-def open_lake(spark: SparkSession, settings: Settings) -> Lake:
-    """The lake at lake.path, made where there is none.
+def open_lake(spark: SparkSession, settings: Settings, create: bool = False) -> Lake:
+    """The lake at lake.path; with `create`, made where there is none.
 
     Model, chunking and granularity are recorded when it is made. An explicit other value is a
     ConfigurationError; one that nobody set follows the lake.
     """
     tables = LakeTables(spark, lake_path(settings), settings.lake.catalog_schema)
     if not tables.exists(EMBEDDINGS):
+        if not create:
+            raise ConfigurationError(
+                f"There is no lake at lake.path {tables.path}. See whether the path is right; `lakevec run` and "
+                "`lakevec ingest` make one."
+            )
         return make_lake(tables, settings)
     recorded = {
         key.removeprefix("lakevec."): value

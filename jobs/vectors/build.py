@@ -63,7 +63,9 @@ class Staging:
 
 def staging_for(root: str, collection: str) -> Staging:
     """A folder of its own under `root` for one collection's files; one load at a time uses it."""
-    return Staging(f"{root.rstrip('/')}/{collection}")
+    # A bucket's URI may end in options of its file system (s3://bucket/import?region=...).
+    path, mark, options = root.partition("?") if "://" in root else (root, "", "")
+    return Staging(f"{path.rstrip('/')}/{collection}{mark}{options}")
 
 
 def write_files_in_task(

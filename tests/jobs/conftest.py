@@ -75,7 +75,7 @@ class Lakehouse:
 def empty_lake(spark, tmp_path_factory) -> Path:
     """A lake without rows, made once: to copy it is quicker than to make its tables for every test."""
     path = tmp_path_factory.mktemp("empty") / "lake"
-    open_lake(spark, load_settings("local", [f"lake.path={path}"], {}))
+    open_lake(spark, load_settings("local", [f"lake.path={path}"], {}), create=True)
     return path
 
 

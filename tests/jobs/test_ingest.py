@@ -2,8 +2,10 @@ import os
 import shutil
 
 import pytest
-from lakevec.jobs.errors import SourceError
+from lakevec.jobs.errors import ConfigurationError, SourceError
 from lakevec.jobs.lake.tables import DOCUMENTS, FILES
+from lakevec.jobs.status import status
+from pyspark.sql import functions as F
 
 INGEST = ("ingest",)
 
@@ -158,3 +160,46 @@ def test_a_large_source_is_read_in_pieces_newest_first(lakehouse):
 
     order = lakehouse.lake().tables.read(FILES).orderBy("seen_at", "uri").select("uri").collect()
     assert {row["uri"].rsplit("/", 1)[1] for row in order[:2]} == {"4.txt", "3.txt"}
+
+
+def test_files_that_were_quarantined_and_moved_do_not_count_as_lost(lakehouse):
+    for number in range(25):
+        lakehouse.write(f"{number}.png", b"\x89PNG" + bytes([number]) * 100)
+    lakehouse.run(INGEST)
+    (lakehouse.source / "images").mkdir()
+    for number in range(20):
+        shutil.move(lakehouse.source / f"{number}.png", lakehouse.source / "images" / f"{number}.png")
+
+    assert lakehouse.run(INGEST).quarantined == 20
+
+
+def test_a_file_that_could_not_be_read_is_tried_again_when_it_can_be(lakehouse, spark):
+    path = lakehouse.write("a.txt", "first")
+    lakehouse.run(INGEST)
+    reason = F.named_struct(
+        *[F.lit(part) for part in ("stage", "read", "error_class", "OSError", "message", "Input/output error")],
+        F.lit("attempts"),
+        F.lit(1),
+        F.lit("at"),
+        F.current_timestamp(),
+    )
+    tables = lakehouse.lake().tables
+    tables.delta(FILES).update(set={"state": F.lit("quarantined"), "reason": reason, "hash": F.lit(None)})
+
+    report = lakehouse.run(INGEST)
+
+    assert path.exists()
+    assert (report.quarantined, report.stages["ingest"]["changes"]) == (0, 0)
+    assert lakehouse.rows(FILES, "state") == [("parsed",)]
+
+
+def test_a_lake_is_made_by_what_reads_a_source_and_by_nothing_else(lakehouse, tmp_path):
+    lake = lakehouse.settings.lake.model_copy(update={"path": str(tmp_path / "mistyped")})
+    lakehouse.settings = lakehouse.settings.model_copy(update={"lake": lake})
+
+    with pytest.raises(ConfigurationError, match=r"There is no lake at lake.path .*mistyped"):
+        lakehouse.run(("chunk",))
+    with pytest.raises(ConfigurationError, match="There is no lake"):
+        status(lakehouse.settings)
+
+    assert not (tmp_path / "mistyped").exists()

@@ -1,0 +1,46 @@
+import pytest
+from lakevec.jobs.embed import HASH_RANGES, embed_missing, embeddings_of, hash_at
+from lakevec.jobs.lake.tables import VECTORS
+from lakevec.jobs.progress import Progress
+from lakevec.udfs.keys import content_hash
+from pyspark.errors import PySparkException
+from pyspark.sql import functions as F
+
+
+def test_ranges_of_hashes_meet_without_a_gap():
+    bounds = [hash_at(place) for place in (0, 1, HASH_RANGES // 2, HASH_RANGES - 1, HASH_RANGES)]
+
+    assert bounds == ["00000000", "00000001", "80000000", "ffffffff", "g"]
+    assert bounds == sorted(bounds)
+    assert bounds[0] < "0" * 32 < "f" * 32 < bounds[-1]
+
+
+def test_every_text_is_embedded_once_however_small_the_pieces_are(lakehouse, monkeypatch):
+    lake = lakehouse.lake()
+    settings = lakehouse.settings
+    settings = settings.model_copy(update={"embed": settings.embed.model_copy(update={"piece_seconds": 1e-9})})
+    monkeypatch.setattr("lakevec.jobs.embed.FIRST_PIECE", 2)
+    texts = [f"text {number % 12}" for number in range(20)]
+    chunks = lakehouse.spark.createDataFrame(
+        [(content_hash(text), "", text) for text in texts], "content_hash string, prefix string, text string"
+    )
+
+    first = embed_missing(lake, chunks, settings, Progress(terminal=False))
+    second = embed_missing(lake, chunks, settings, Progress(terminal=False))
+
+    assert (first, second) == (12, 0)
+    assert lakehouse.rows(VECTORS, "content_hash") == sorted({(content_hash(text),) for text in texts})
+
+
+def test_a_chunk_without_a_vector_is_an_error_that_names_it(spark):
+    chunks = spark.range(1).select(
+        F.lit("chunk-7").alias("chunk_id"),
+        F.lit("h").alias("content_hash"),
+        F.current_timestamp().alias("doc_timestamp"),
+        *[F.lit("").alias(name) for name in ("doc_id", "uri", "title", "heading_path", "text")],
+        *[F.lit(0).alias(name) for name in ("page", "start", "end")],
+    )
+    vectors = spark.createDataFrame([], "content_hash string, vector array<float>")
+
+    with pytest.raises(PySparkException, match="no vector for the chunk chunk-7"):
+        embeddings_of(chunks, vectors, "model", "year").collect()
