@@ -7,10 +7,11 @@ from datetime import datetime
 from ..udfs.embed import embedder
 from .lake.lake import known_model, lake_path
 from .settings import Settings
-from .vectors.connection import connect, milvus_for
+from .vectors.connection import STANDALONE, connect, milvus_for
 from .vectors.failures import failures_told
-from .vectors.search import Hit, current_routes
+from .vectors.search import Hit, current_routes, nothing_indexed
 from .vectors.search import search as search_vectors
+from .vectors.server import has_data, server_folder
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,10 @@ def search(
     Times are aware. Raises MilvusError where nothing is indexed yet, or by another model.
     """
     alias = settings.milvus.collection
-    with milvus_for(settings, lake_path(settings)) as address:
+    if settings.milvus.uri == STANDALONE and not has_data(server_folder(lake_path(settings))):
+        # To unpack and start a server would tell the same, a minute later.
+        raise nothing_indexed(alias)
+    with milvus_for(settings) as address:
         client = connect(address)
         with failures_told(address):
             indexed = current_routes(client, alias)

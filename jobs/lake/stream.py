@@ -8,7 +8,7 @@ from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame
 
 from ..errors import LakevecError
-from .source import filesystem
+from .storage import storage
 
 Handler = Callable[[DataFrame, int], None]
 
@@ -76,12 +76,12 @@ def run_once(stream: DataFrame, checkpoint: str, handle: Handler) -> None:
 
 def has_checkpoint(checkpoint: str) -> bool:
     """Whether a stream has begun there."""
-    system, path = filesystem(checkpoint)
+    system, path = storage(checkpoint)
     return system.get_file_info(f"{path}/offsets").type == fs.FileType.Directory
 
 
 def delete_folder(folder: str) -> None:
-    system, path = filesystem(folder)
+    system, path = storage(folder)
     if isinstance(system, fs.LocalFileSystem):
         shutil.rmtree(path, ignore_errors=True)
     else:

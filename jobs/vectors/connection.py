@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import quote, unquote, urlsplit
 
 import grpc
 from pymilvus import MilvusClient, connections
@@ -14,6 +15,7 @@ from pymilvus.exceptions import MilvusException
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
 from ..errors import MilvusError
+from ..lake.lake import lake_path
 from ..settings import Settings
 from .server import server_folder, serving
 
@@ -36,10 +38,30 @@ class MilvusAddress:
     token: str | None = None
 
     def __str__(self) -> str:
-        return re.sub(r"//[^/@]*@", "//", self.uri)
+        return re.sub(r"//[^/]*@", "//", self.uri)
 
     def __repr__(self) -> str:
         return f"MilvusAddress({str(self)!r})"
+
+    @property
+    def base(self) -> str:
+        """scheme://host:port, without secrets and without a database: what REST requests begin with."""
+        scheme, separator, rest = str(self).partition("://")
+        host = rest.partition("/")[0]
+        # A Lite file or a Unix socket has no host.
+        return f"{scheme}{separator}{host}" if host else self.uri
+
+    @property
+    def database(self) -> str | None:
+        """The database that the address names after the port, if it names one."""
+        named = self.base != self.uri and urlsplit(str(self)).path.strip("/").partition("/")[0]
+        return named or None
+
+    @property
+    def credentials(self) -> str | None:
+        """user:password or an API key: the token, or what the address itself carries."""
+        within = re.search(r"//([^/]*)@", self.uri)
+        return self.token or (unquote(within[1]) if within else None)
 
     @property
     def is_lite(self) -> bool:
@@ -47,14 +69,14 @@ class MilvusAddress:
 
 
 @contextmanager
-def milvus_for(settings: Settings, lake_path: str) -> Iterator[MilvusAddress]:
+def milvus_for(settings: Settings) -> Iterator[MilvusAddress]:
     """The address that `milvus.uri` means, good for as long as the block lasts.
 
     With `standalone` that is the packaged server of this lake: the one that runs, or one that is
-    started here and stopped at the end.
+    started here and stopped at the end; only there lake.path must be set.
     """
     if settings.milvus.uri == STANDALONE:
-        with serving(server_folder(lake_path)) as server:
+        with serving(server_folder(lake_path(settings))) as server:
             yield MilvusAddress(str(server.uri))
     else:
         token = settings.milvus.token
@@ -70,7 +92,12 @@ def connect(address: MilvusAddress) -> MilvusClient:
     if address.is_lite:
         make_parent(Path(address.uri).absolute())
     try:
-        return MilvusClient(address.uri, token=address.token or "", timeout=CONNECT_SECONDS)
+        return MilvusClient(
+            address.base,
+            token=address.credentials or "",
+            db_name=address.database or "",
+            timeout=CONNECT_SECONDS,
+        )
     except Exception as error:
         raise connection_error(address, error) from error
 
@@ -90,7 +117,13 @@ def orm_alias(address: MilvusAddress) -> str:
     alias = "lakevec-" + sha256(f"{address.uri} {address.token}".encode()).hexdigest()[:12]
     if not connections.has_connection(alias):
         try:
-            connections.connect(alias, uri=address.uri, token=address.token or "", timeout=CONNECT_SECONDS)
+            connections.connect(
+                alias,
+                uri=address.base,
+                token=address.credentials or "",
+                db_name=address.database or "default",
+                timeout=CONNECT_SECONDS,
+            )
         except Exception as error:
             raise connection_error(address, error) from error
     return alias
@@ -157,10 +190,16 @@ def connection_error(address: MilvusAddress, error: Exception) -> MilvusError:
 
 def without_secrets(text: str, address: MilvusAddress) -> str:
     text = text.replace(address.uri, str(address))
-    token = address.token or ""
-    for secret in {token, token.partition(":")[2]} - {""}:
+    for secret in sorted(secrets(address), key=len, reverse=True):
         text = text.replace(secret, "***")
     return text
+
+
+def secrets(address: MilvusAddress) -> set[str]:
+    """Tokens and passwords, written as they are and as an address writes them."""
+    known = {address.token or "", address.credentials or ""}
+    known |= {token.partition(":")[2] for token in known}
+    return (known | {quote(secret, safe="") for secret in known}) - {""}
 
 
 def cause_in_words(error: BaseException) -> str:

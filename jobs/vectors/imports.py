@@ -62,10 +62,12 @@ class Imports:
         return ImportState(found.state_name, found.failed_reason, f"{found.state_name} {found.progress}")
 
     def request(self, action: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        url = f"{self.address.uri.rstrip('/')}/v2/vectordb/jobs/import/{action}"
+        url = f"{self.address.base}/v2/vectordb/jobs/import/{action}"
         headers = {"Content-Type": "application/json"}
-        if self.address.token:
-            headers["Authorization"] = f"Bearer {self.address.token}"
+        if self.address.credentials:
+            headers["Authorization"] = f"Bearer {self.address.credentials}"
+        if self.address.database:
+            body = {"dbName": self.address.database, **body}
         request = urllib.request.Request(url, json.dumps(body).encode(), headers)
         try:
             with urllib.request.urlopen(request, timeout=REQUEST_SECONDS) as answer:

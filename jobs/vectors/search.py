@@ -121,11 +121,15 @@ def through_routes(client: MilvusClient, name: str, attempt: Callable[[Routes], 
 def current_routes(client: MilvusClient, name: str) -> Routes:
     routes = read_routes(client, name)
     if routes is None or not client.has_collection(routes.collection):
-        raise MilvusError(f"Nothing is indexed yet under {name}. Run `lakevec run --once` first.")
+        raise nothing_indexed(name)
     if is_lite(client):
         # A file that was opened anew has nothing loaded.
         load(client, routes.collection, routes.live)
     return routes
+
+
+def nothing_indexed(name: str) -> MilvusError:
+    return MilvusError(f"Nothing is indexed yet under {name}. Run `lakevec run --once` first.")
 
 
 def is_outdated(error: MilvusException) -> bool:

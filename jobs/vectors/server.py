@@ -15,7 +15,6 @@ import contextlib
 import fcntl
 import json
 import os
-import re
 import signal
 import subprocess
 import time
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import IO, Literal
 
 from ..errors import ConfigurationError, MilvusError
+from ..lake.storage import local_path
 from .readiness import healthy, wait_until_answering
 from .server_package import COMMAND, Ports, free_ports, server_environment, unpacked_server, write_configuration
 
@@ -73,13 +73,18 @@ class PortTakenError(Exception):
 
 def server_folder(lake_path: str) -> Path:
     """Where the server of this lake keeps its data: beside lake.path."""
-    path = lake_path.removeprefix("file://").rstrip("/")
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", path):
+    path = local_path(lake_path.rstrip("/"))
+    if path is None:
         raise ConfigurationError(
             f"milvus.uri is standalone, which keeps its data beside lake.path, but lake.path {lake_path} is no local "
             "folder. Set milvus.uri to a server's address."
         )
     return Path(f"{path}-milvus").absolute()
+
+
+def has_data(folder: Path) -> bool:
+    """Whether a server ever ran here."""
+    return (folder / "data").is_dir()
 
 
 def staging_folder(folder: Path) -> Path:

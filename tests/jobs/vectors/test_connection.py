@@ -69,6 +69,19 @@ def test_an_address_shows_no_secrets():
     assert repr(address) == "MilvusAddress('https://milvus.example:19530')"
 
 
+@pytest.mark.parametrize(
+    ("address", "parts"),
+    [
+        (MilvusAddress("http://root:p%40ss@host:19530/shop"), ("http://host:19530", "shop", "root:p@ss")),
+        (MilvusAddress("https://host/", "key"), ("https://host", None, "key")),
+        (MilvusAddress("http://root:one@host:1", "root:two"), ("http://host:1", None, "root:two")),
+        (MilvusAddress("/data/index.db"), ("/data/index.db", None, None)),
+    ],
+)
+def test_an_address_is_taken_apart(address, parts):
+    assert (address.base, address.database, address.credentials) == parts
+
+
 def test_a_lite_file_is_made_with_its_folder_and_serves_one_process(tmp_path):
     address = MilvusAddress(str(tmp_path / "new" / "index.db"))
     client = connect(address)
@@ -91,15 +104,16 @@ def test_a_lite_file_whose_folder_cannot_be_made_is_an_error(tmp_path):
         connect(MilvusAddress(str(tmp_path / "file" / "index.db")))
 
 
-def test_an_address_in_the_settings_is_used_as_it_is(tmp_path):
-    settings = load_settings("local", ["milvus.uri=http://milvus.example:19530", "milvus.token=root:secret"], {})
-    with milvus_for(settings, str(tmp_path / "lake")) as address:
+def test_an_address_in_the_settings_is_used_as_it_is_and_needs_no_lake():
+    settings = load_settings("prod", ["milvus.uri=http://milvus.example:19530", "milvus.token=root:secret"], {})
+    assert settings.lake.path is None
+    with milvus_for(settings) as address:
         assert address == MilvusAddress("http://milvus.example:19530", "root:secret")
 
 
 def test_standalone_is_a_server_for_as_long_as_the_block_lasts(tmp_path):
     lake = str(tmp_path / "lake")
-    with milvus_for(load_settings("local", ["milvus.uri=standalone"], {}), lake) as address:
+    with milvus_for(load_settings("local", ["milvus.uri=standalone", f"lake.path={lake}"], {})) as address:
         assert connect(address).list_collections() == []
     assert status(server_folder(lake)).state == "stopped"
 
