@@ -53,6 +53,10 @@ SCHEMA = pa.schema(
 CHARACTERS_PER_BATCH = 16_000_000
 LONGEST_MESSAGE = 1_000
 
+# A file's bytes are held by the worker and by the parser at once, and workers run side by side:
+# parse.memory_mb bounds the parser alone.
+LARGEST_FILE_MB = 512
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -92,11 +96,12 @@ def documents_of(
 
 def rows_of_file(file: dict, read: Callable[[str], bytes], limits: Limits) -> list[dict]:
     outcome = {key: file[key] for key in ("uri", "size", "modified_at")}
-    if file["size"] > limits.memory_mb * 2**20:
-        error = ParserFailedError(
-            "FileTooLarge",
-            f"{file['size'] / 2**20:,.0f} MB are more than parse.memory_mb = {limits.memory_mb} can hold",
-        )
+    if file["size"] > min(limits.memory_mb, LARGEST_FILE_MB) * 2**20:
+        most = f"the {LARGEST_FILE_MB} MB that are read"
+        if limits.memory_mb < LARGEST_FILE_MB:
+            most = f"parse.memory_mb = {limits.memory_mb} can hold"
+        size = f"{file['size'] / 2**20:,.0f} MB"
+        error = ParserFailedError("FileTooLarge", f"{size} are more than {most}; split the file")
         return [{**outcome, "state": "quarantined", **failure("read", error)}]
     try:
         data = read(file["uri"])

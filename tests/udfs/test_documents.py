@@ -31,7 +31,9 @@ def stopped_child():
     kept_parser(LIMITS).close()
 
 
-def rows(files: dict[str, bytes | OSError], known: dict[str, str] | None = None, **sizes: int) -> list[dict]:
+def rows(
+    files: dict[str, bytes | OSError], limits: Limits = LIMITS, known: dict[str, str] | None = None, **sizes: int
+) -> list[dict]:
     """What documents_of makes of these files, all in one batch; each row without its nulls."""
 
     def read(uri: str) -> bytes:
@@ -54,7 +56,7 @@ def rows(files: dict[str, bytes | OSError], known: dict[str, str] | None = None,
             pa.field("known_hash", pa.string())
         ),
     )
-    batches = list(documents_of(iter([batch]), read, LIMITS))
+    batches = list(documents_of(iter([batch]), read, limits))
     assert all(batch.schema == SCHEMA for batch in batches)
     return [
         {name: value for name, value in row.items() if value is not None}
@@ -155,11 +157,15 @@ def test_a_file_that_cannot_be_read_is_quarantined():
     )
 
 
-def test_a_file_larger_than_memory_is_never_read():
-    [outcome] = rows({"a.txt": OSError("read all the same")}, **{"a.txt": 600 * 2**20})
-    assert (outcome["error_class"], outcome["error_message"]) == (
+@pytest.mark.parametrize(
+    ("memory_mb", "most"), [(256, "parse.memory_mb = 256 can hold"), (3_072, "the 512 MB that are read")]
+)
+def test_a_file_larger_than_memory_or_than_any_that_is_read_is_never_read(memory_mb, most):
+    [outcome] = rows({"a.txt": OSError("read all the same")}, Limits(60, memory_mb), **{"a.txt": 600 * 2**20})
+    assert (outcome["error_stage"], outcome["error_class"], outcome["error_message"]) == (
+        "read",
         "FileTooLarge",
-        "600 MB are more than parse.memory_mb = 512 can hold",
+        f"600 MB are more than {most}; split the file",
     )
 
 

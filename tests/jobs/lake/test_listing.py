@@ -1,9 +1,11 @@
+import gzip
 import os
 
 import pytest
 from lakevec.jobs.errors import SourceError
-from lakevec.jobs.lake.listing import list_now
-from lakevec.jobs.lake.source import check_source, list_files, read_file, source_root
+from lakevec.jobs.lake import source as source_module
+from lakevec.jobs.lake.listing import list_now, listing_batches
+from lakevec.jobs.lake.source import FileTooLarge, NameNotUtf8, check_source, list_files, read_file, source_root
 
 
 def names(files):
@@ -42,6 +44,83 @@ def test_a_name_of_many_scripts_is_found_again(tmp_path):
     (file,) = list_files(str(tmp_path), [], [])
 
     assert read_file(str(tmp_path), file.uri) == b"text"
+
+
+def test_a_name_that_is_not_utf8_is_listed_as_no_other_is_and_told_to_be_renamed(tmp_path):
+    odd_names = [b"caf\xe9.md", b"caf\\xe9\xff.md", b"caf\xe9\xff.md", b"\xe9t\xe9/a.md"]
+    for name in [*odd_names, rb"caf\xe9.md", b"fine.md"]:
+        path = os.path.join(os.fsencode(tmp_path), name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            file.write(name)
+
+    uris = sorted(file.uri.removeprefix(str(tmp_path)) for file in list_files(str(tmp_path), ["*.md"], []))
+
+    assert uris == [
+        r"//\xe9t\xe9/a.md",
+        r"//caf\\xe9\xff.md",
+        r"//caf\xe9.md",
+        r"//caf\xe9\xff.md",
+        r"/caf\xe9.md",
+        "/fine.md",
+    ]
+    assert read_file(str(tmp_path), rf"{tmp_path}/caf\xe9.md") == rb"caf\xe9.md"
+    with pytest.raises(NameNotUtf8, match=r"the name caf\\xe9\.md is not UTF-8 .*; rename it"):
+        read_file(str(tmp_path), rf"{tmp_path}//caf\xe9.md")
+
+
+def test_links_that_lead_in_a_circle_add_nothing(tmp_path):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.md").write_text("a")
+    (tmp_path / "loop").symlink_to(".")
+    (tmp_path / "docs" / "up").symlink_to("..")
+    (tmp_path / "itself").symlink_to("itself")
+    (tmp_path / "nowhere").symlink_to("nothing")
+
+    assert [file.uri for file in list_files(str(tmp_path), [], [])] == [f"{tmp_path}/docs/a.md"]
+
+
+def test_a_link_to_a_file_is_read_as_one_and_a_folder_elsewhere_is_walked_once(tmp_path):
+    source, elsewhere = tmp_path / "source", tmp_path / "elsewhere"
+    (elsewhere / "deep").mkdir(parents=True)
+    (elsewhere / "deep" / "b.md").write_text("bb")
+    source.mkdir()
+    (source / "a.md").symlink_to(elsewhere / "deep" / "b.md")
+    (source / "first").symlink_to(elsewhere)
+    (source / "second").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(source)
+
+    files = list_files(str(source), [], [])
+
+    assert [(file.uri, file.size) for file in files] == [(f"{source}/a.md", 2), (f"{source}/first/deep/b.md", 2)]
+    assert [read_file(str(source), file.uri) for file in files] == [b"bb", b"bb"]
+
+
+def test_a_folder_that_cannot_be_read_is_an_error_and_no_absence(source, monkeypatch):
+    scandir = os.scandir
+
+    def refuse(path):
+        if path.endswith(b"drafts"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(SourceError, match=r"cannot be listed: .*Permission denied: .*drafts"):
+        list(listing_batches(source, [], []))
+
+
+def test_a_file_that_grew_too_large_is_not_read(source, monkeypatch):
+    monkeypatch.setattr(source_module, "LARGEST_FILE_MB", 1)
+    with open(f"{source}/a.md", "ab") as file:
+        file.truncate(2**20 + 1)
+    with pytest.raises(FileTooLarge, match="1 MB are more than the 1 MB that are read"):
+        read_file(source, f"{source}/a.md")
+
+
+def test_a_packed_file_is_read_as_it_lies(tmp_path):
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"text"))
+
+    assert gzip.decompress(read_file(str(tmp_path), f"{tmp_path}/a.txt.gz")) == b"text"
 
 
 def test_a_source_that_is_not_there_is_an_error_that_names_it(tmp_path):
