@@ -1,6 +1,7 @@
 """The process in which parsers run: `python -m ....child MODULE:FUNCTION TIMEOUT_SECONDS MEMORY_MB`.
 
-It reads requests from stdin and writes replies to stdout until stdin closes.
+It reads requests from stdin and writes replies to stdout until stdin closes. A request is two
+messages, the file's name and its bytes; a reply is one, a pickle. Before each stands its length.
 """
 
 import importlib
@@ -24,6 +25,10 @@ GRACE_SECONDS = 5
 # Room for the libraries that parsers import when their first file comes (openpyxl and numpy: 120 MB).
 IMPORTS_MB = 256
 LONGEST_MESSAGE = 500
+# An Arrow column of strings and the JVM's rows end at 2 GiB, and the JVM copies a text more than once:
+# a code point takes up to 4 bytes. All texts of a file are held at once, packed for the way and unpacked.
+LONGEST_TEXT = 100_000_000
+LONGEST_TEXTS = 400_000_000
 
 
 def main() -> None:
@@ -37,9 +42,9 @@ def main() -> None:
         parse = getattr(importlib.import_module(module), name)
         write(replies, b"ready")
         limit_memory(memory_mb)
-        while length := requests.read(8):
-            data, file_name = pickle.loads(requests.read(int.from_bytes(length, "big")))
-            write(replies, reply(parse, data, file_name, timeout_seconds))
+        while (name_bytes := read(requests)) is not None:
+            file_name, data = name_bytes.decode(errors="surrogatepass"), read(requests)
+            write(replies, reply(parse, data or b"", file_name, timeout_seconds))
     except MemoryError:
         # No pickling, no freeing, no handlers: nothing that needs memory.
         os._exit(OUT_OF_MEMORY)
@@ -49,7 +54,9 @@ def reply(parse: Callable, data: bytes, name: str, timeout_seconds: float) -> by
     """A pickle of (True, documents), (False, ParseError), or (False, (error class, message))."""
     signal.setitimer(signal.ITIMER_REAL, timeout_seconds + GRACE_SECONDS)
     try:
-        answer = (True, parse(data, name))
+        documents = parse(data, name)
+        too_long = too_long_a_text([len(document.text) for document in documents])
+        answer = (False, ("TextTooLong", too_long)) if too_long else (True, documents)
     except MemoryError:
         raise
     except ParseError as error:
@@ -61,11 +68,26 @@ def reply(parse: Callable, data: bytes, name: str, timeout_seconds: float) -> by
     return pickle.dumps(answer, pickle.HIGHEST_PROTOCOL)
 
 
+def too_long_a_text(lengths: list[int]) -> str | None:
+    """What to say of documents whose texts are too long to hand on."""
+    if max(lengths, default=0) > LONGEST_TEXT:
+        return f"a text of {max(lengths):,} characters; {LONGEST_TEXT:,} is the most for one document: split the file"
+    if sum(lengths) > LONGEST_TEXTS:
+        return f"texts of {sum(lengths):,} characters; {LONGEST_TEXTS:,} is the most for one file: split it"
+    return None
+
+
 def private_stdout() -> BinaryIO:
     """The pipe to the parent, out of reach of parsers that print: their stdout is stderr."""
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     return replies
+
+
+def read(requests: BinaryIO) -> bytes | None:
+    """The next message; None when there are no more."""
+    length = requests.read(8)
+    return requests.read(int.from_bytes(length, "big")) if length else None
 
 
 def write(replies: BinaryIO, message: bytes) -> None:

@@ -2,7 +2,7 @@
 
 The child is a plain `python -m ....child`, not a multiprocessing one: it runs none of its parent's
 `__main__` (in Spark that is the worker daemon), shares no locks with a forked worker, and ends with its
-parent, however that ends. Requests and replies are pickles with their length before them.
+parent, however that ends.
 """
 
 import os
@@ -50,7 +50,7 @@ class IsolatedParser:
         """The file's documents.
 
         Raises ParseError: the parser's own, or ParserFailedError with `error_class` ParserTimeout,
-        ParserOutOfMemory, ParserCrashed, or the name of the exception that the parser let through.
+        ParserOutOfMemory, ParserCrashed, TextTooLong, or the name of the exception that the parser let through.
         """
         with self.lock:
             is_used = self.child is not None
@@ -66,7 +66,8 @@ class IsolatedParser:
         child = self.child or self.start()
         try:
             try:
-                send(child, pickle.dumps((data, name), pickle.HIGHEST_PROTOCOL))
+                send(child, name.encode(errors="surrogatepass"))
+                send(child, data)
                 succeeded, result = pickle.loads(receive(child, time.monotonic() + self.timeout_seconds))
             except TimeoutError:
                 raise ParserFailedError(

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,13 @@ POISON = """
         if data == b"print":
             print("to nobody")
             os.write(1, b"nor this")
+        if data == bytes(8_000_000):
+            return []
+        if data == b"long":
+            return [Document("x" * 100_000_001, "text/plain")]
+        if data == b"many":
+            text = "x" * 80_000_001
+            return [Document(text, "text/plain")] * 5
         if data == b"pid":
             return [Document(str(os.getpid()), "text/plain")]
         return [Document(data.decode(), "text/plain", title=name)]
@@ -114,6 +122,31 @@ def test_what_a_parser_prints_is_no_reply(parser):
 def test_a_text_of_50_mb_goes_through_and_comes_back(parser):
     [document] = parser.parse(b"x" * 50_000_000, "a.txt")
     assert len(document.text) == 50_000_000
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"long", "a text of 100,000,001 characters; 100,000,000 is the most for one document"),
+        (b"many", "texts of 400,000,005 characters; 400,000,000 is the most for one file"),
+    ],
+)
+def test_texts_too_long_to_hand_on_cost_their_file_alone(parser, data, message):
+    with pytest.raises(ParserFailedError, match=message) as raised:
+        parser.parse(data, "a.txt")
+    assert raised.value.error_class == "TextTooLong"
+    assert works(parser)
+
+
+def test_a_files_bytes_are_not_copied_on_their_way(parser):
+    assert works(parser)
+    data = bytes(8_000_000)
+    tracemalloc.start()
+    try:
+        parser.parse(data, "a.txt")
+        assert tracemalloc.get_traced_memory()[1] < len(data)
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_child_that_cannot_start_is_no_documents_fault():
