@@ -125,7 +125,8 @@ def follow(
     version = lake.tables.version(EMBEDDINGS)
     desired = rows_by(lake.tables.read(EMBEDDINGS, version), F.col("partition"))
     if not address.is_lite:
-        check_limit(len(desired), partition_limit(server_version(client)), lake.granularity)
+        limit = settings.milvus.max_partitions or partition_limit(server_version(client))
+        check_limit(desired, limit, lake.granularity)
     owner = Owner(lake.lake_id, lake.model.id, lake.chunking.id, lake.model.dimension)
     largest = max(desired.values(), default=0)
     collection, index = open_collection(client, alias, owner, settings.index, settings.explicit, largest)

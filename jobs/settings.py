@@ -95,6 +95,9 @@ class Milvus(Section):
     collection: str = Field(
         "lakevec", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="Alias under which readers find the index"
     )
+    max_partitions: int | None = Field(
+        None, ge=3, description="Most partitions of a collection; unset: the default of the server's version"
+    )
 
 
 class Index(Section):

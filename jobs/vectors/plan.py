@@ -1,6 +1,6 @@
 """Deciding how Milvus is made to hold what the lake holds: pure, on numbers of rows by time range."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -56,21 +56,25 @@ def reconcile_ranges(
 
 
 def partition_limit(server_version: tuple[int, int, int]) -> int:
-    """Partitions that a collection may have, `_default` included: 4,096 up to Milvus 2.3, then 1,024."""
+    """Partitions that a collection may have by a server's default: 4,096 up to Milvus 2.3, then 1,024."""
     return 1024 if server_version >= (2, 4, 0) else 4096
 
 
-def check_limit(ranges: int, limit: int, granularity: Granularity) -> None:
-    """Refuse more time ranges than the server has room for, before anything is written."""
+def check_limit(ranges: Collection[str], limit: int, granularity: Granularity) -> None:
+    """Refuse more time ranges than the server has room for, before anything is written.
+
+    ranges: their names. limit: partitions of a collection, `_default` included.
+    """
     # `_default`, and one for a generation that is being built.
     room = limit - 2
-    if ranges > room:
+    if len(ranges) > room:
         way_on = (
             f"Give a new lake.path with partition.granularity = {COARSER[granularity]} or coarser."
             if granularity in COARSER
-            else "Give a server with a higher limit (rootCoord.maxPartitionNum)."
+            else "Give a server with a higher limit."
         )
         raise ConfigurationError(
-            f"The lake has {ranges:,} time ranges by {granularity}, but this Milvus server has room for {room:,} "
-            f"partitions (its limit is {limit:,}). Nothing was loaded. {way_on}"
+            f"The lake has {len(ranges):,} time ranges by {granularity}, from {min(ranges)} to {max(ranges)}, but this "
+            f"Milvus server has room for {room:,} (its limit is {limit:,} partitions). Nothing was loaded. {way_on} "
+            "If the server's rootCoord.maxPartitionNum was changed, set milvus.max_partitions to it."
         )

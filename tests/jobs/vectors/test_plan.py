@@ -50,9 +50,12 @@ def test_where_it_is_not_known_what_changed_every_range_is_written_whole():
 
 
 def test_more_ranges_than_the_server_holds_are_refused_by_name():
-    check_limit(1022, partition_limit((2, 4, 0)), "day")
-    with pytest.raises(ConfigurationError, match=r"1,023 time ranges by day.*limit is 1,024.*granularity = week"):
-        check_limit(1023, partition_limit((2, 4, 0)), "day")
-    check_limit(4094, partition_limit((2, 3, 5)), "year")
+    years = [f"{year:04}" for year in range(1, 4096)]
+    check_limit(years[:1022], partition_limit((2, 4, 0)), "day")
+    with pytest.raises(ConfigurationError) as refused:
+        check_limit(years[:1023], partition_limit((2, 4, 0)), "day")
+    for word in ("1,023 time ranges by day, from 0001 to 1023", "limit is 1,024", "= week", "milvus.max_partitions"):
+        assert word in str(refused.value)
+    check_limit(years[:4094], partition_limit((2, 3, 5)), "year")
     with pytest.raises(ConfigurationError, match="4,095 time ranges by year"):
-        check_limit(4095, partition_limit((2, 3, 5)), "year")
+        check_limit(years, partition_limit((2, 3, 5)), "year")
