@@ -1,10 +1,18 @@
 """Each build as a run in MLflow: what was built, of what, how fast."""
 
 import logging
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import structlog
+
+from ..lake.storage import local_path
 from ..settings import Mlflow
+
+# MLflow's own patience with a server that is away is 7 tries, some minutes in all, of 2 minutes each at worst.
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 
 
 @dataclass(frozen=True)
@@ -21,19 +29,46 @@ class Build:
 def log_builds(builds: list[Build], settings: Mlflow, lake_path: str) -> None:
     """One finished run per build in the experiment `mlflow.experiment`; none where that is empty.
 
-    The store is mlflow.tracking_uri, by default SQLite beside the lake.
+    The store is mlflow.tracking_uri, by default SQLite beside a lake that is a folder. What the lake and
+    Milvus hold does not depend on it: without a store, or with one that fails, there is a line in the log.
     """
     if not builds or not settings.experiment:
         return
+    store = settings.tracking_uri or store_beside(lake_path)
+    if store is None:
+        structlog.get_logger().info(
+            "mlflow.off", reason="lake.path is no folder of this machine: set mlflow.tracking_uri to have builds logged"
+        )
+        return
+    try:
+        write_runs(builds, settings.experiment, store)
+    except Exception as error:  # It raises its own errors, and those of HTTP and of databases.
+        reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        structlog.get_logger().warning(
+            "mlflow.failed",
+            reason=re.sub(r"//[^/\s]*@", "//", reason),
+            builds=len(builds),
+            advice="the index is complete; see mlflow.tracking_uri, or set mlflow.experiment to nothing",
+        )
+
+
+def store_beside(lake_path: str) -> str | None:
+    folder = local_path(lake_path)
+    return None if folder is None else f"sqlite:///{folder}-mlflow.db"
+
+
+def write_runs(builds: list[Build], experiment_name: str, store: str) -> None:
+    for name, value in PATIENCE.items():
+        os.environ.setdefault(name, value)
     # MLflow takes seconds to import, and most loads build nothing.
     from mlflow.tracking import MlflowClient
 
     # They tell of every step of the database's making.
     for chatty in ("alembic", "mlflow"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    client = MlflowClient(settings.tracking_uri or f"sqlite:///{lake_path}-mlflow.db")
-    found = client.get_experiment_by_name(settings.experiment)
-    experiment = found.experiment_id if found else client.create_experiment(settings.experiment)
+    client = MlflowClient(store)
+    found = client.get_experiment_by_name(experiment_name)
+    experiment = found.experiment_id if found else client.create_experiment(experiment_name)
     for build in builds:
         run = client.create_run(experiment, run_name=f"build {build.range} g{build.generation}").info.run_id
         params = {"range": build.range, "generation": build.generation, **build.params}
