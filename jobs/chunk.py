@@ -6,6 +6,7 @@ from functools import partial
 from pyspark.sql import DataFrame
 
 from ..udfs.chunk import Chunking, chunks_of
+from ..udfs.model import Model
 from .lake.changes import apply, last_changes, reconcile, rows_with, without_parent
 from .lake.lake import Lake
 from .lake.session import materialised, parallel_tasks
@@ -33,7 +34,7 @@ def chunk(lake: Lake, progress: Progress) -> Chunked:
         with progress.task("chunk", "documents", documents) as advance:
             desired = chunks_in(
                 changed.where("not deleted"),
-                lake.model.path,
+                lake.model,
                 lake.chunking,
                 parallel_tasks(lake.tables.spark),
             )
@@ -52,10 +53,10 @@ def chunk(lake: Lake, progress: Progress) -> Chunked:
     return done
 
 
-def chunks_in(documents: DataFrame, model_path: str, chunking: Chunking, tasks: int) -> DataFrame:
+def chunks_in(documents: DataFrame, model: Model, chunking: Chunking, tasks: int) -> DataFrame:
     """The chunks of these documents, with the columns of CHUNKS."""
     return (
         documents.select("doc_id", "uri", "title", "titled", "doc_timestamp", "text", "headings", "pages")
         .repartition(tasks)
-        .mapInArrow(partial(chunks_of, model_path=model_path, chunking=chunking), CHUNKS.schema)
+        .mapInArrow(partial(chunks_of, model=model, chunking=chunking), CHUNKS.schema)
     )

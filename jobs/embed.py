@@ -10,6 +10,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ..udfs.embed import vectors_in
+from ..udfs.model import Model
 from .lake.changes import apply, last_changes, reconcile, rows_with, without_parent
 from .lake.lake import Lake
 from .lake.ranges import range_of
@@ -84,7 +85,7 @@ def embed_missing(lake: Lake, chunks: DataFrame, settings: Settings, progress: P
     )
     number = missing.count()
     tasks = parallel_tasks(lake.tables.spark)
-    to_vector = embedding_udf(lake.model.path, settings.model)
+    to_vector = embedding_udf(lake.model, settings.model)
     with progress.task("embed", "chunks", number) as advance:
         first, size = 0, FIRST_PIECE * tasks
         while number and first < HASH_RANGES:
@@ -114,12 +115,12 @@ def hash_at(place: int) -> str:
     return f"{place:08x}" if place < HASH_RANGES else "g"
 
 
-def embedding_udf(model_path: str, settings: ModelSettings) -> Callable[[str], Column]:
+def embedding_udf(model: Model, settings: ModelSettings) -> Callable[[str], Column]:
     """An iterator pandas UDF from text to unit vector; the model loads once per Python worker."""
     device, dtype, batch_tokens = settings.device, settings.dtype, settings.batch_tokens
 
     def to_vectors(texts: Iterator[pd.Series]) -> Iterator[pd.Series]:
-        return vectors_in(texts, model_path, device_of_task() or device, dtype, batch_tokens)
+        return vectors_in(texts, model, device_of_task() or device, dtype, batch_tokens)
 
     # pandas_udf reads the annotations to know which kind of function it is.
     return F.pandas_udf(to_vectors, "array<float>")  # pyright: ignore[reportCallIssue, reportArgumentType]

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from . import keys
 from .cuts import LINE, PARAGRAPH, SENTENCE, WORD, Break, first_cut, last_cut
+from .model import Model, model_here
 from .tokens import TokenCounter
 
 STRATEGIES = ("heading", "recursive", "fixed")
@@ -305,17 +306,17 @@ def page_at(place: int, page_starts: Sequence[int], pages: Sequence[dict[str, An
 
 
 @cache
-def kept_splitter(model_path: str, chunking: Chunking) -> Splitter:
+def kept_splitter(model: Model, chunking: Chunking) -> Splitter:
     """One splitter per worker, kept over micro-batches."""
-    return Splitter(model_path, chunking)
+    return Splitter(model_here(model), chunking)
 
 
-def chunks_of(batches: Iterator[pa.RecordBatch], model_path: str, chunking: Chunking) -> Iterator[pa.RecordBatch]:
+def chunks_of(batches: Iterator[pa.RecordBatch], model: Model, chunking: Chunking) -> Iterator[pa.RecordBatch]:
     """Rows of SCHEMA for rows of documents.
 
     Of a document are read: doc_id, uri, title, titled, doc_timestamp, text, headings, pages.
     """
-    splitter = kept_splitter(model_path, chunking)
+    splitter = kept_splitter(model, chunking)
     rows: list[dict[str, Any]] = []
     for batch in batches:
         for number in range(batch.num_rows):

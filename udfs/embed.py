@@ -2,20 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
-from .model import window_of
+from .model import Model, model_here, window_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA = pa.schema([("content_hash", pa.string()), ("vector", pa.list_(pa.float32()))])
-
-# So many texts are sorted by length and embedded together.
+# So many texts at least, where there are so many, are sorted by length and embedded together.
 WINDOW_ROWS = 2_048
 
 
@@ -107,57 +105,37 @@ def best_device() -> str:
 
 
 @cache
-def embedder(model_path: str, device: str | None, dtype: str, batch_tokens: int) -> Embedder:
+def embedder(model: Model, device: str | None, dtype: str, batch_tokens: int) -> Embedder:
     """One model per worker, kept over micro-batches."""
-    return Embedder(model_path, device, dtype, batch_tokens)
-
-
-def vectors_of(
-    batches: Iterator[pa.RecordBatch],
-    model_path: str,
-    device: str | None = None,
-    dtype: str = "float32",
-    batch_tokens: int = 4096,
-) -> Iterator[pa.RecordBatch]:
-    """Rows of (content_hash, vector) for rows of (content_hash, embedded)."""
-    kept = embedder(model_path, device, dtype, batch_tokens)
-    for window in windows(batches):
-        vectors = kept.embed(window.column("embedded").to_pylist())
-        yield pa.RecordBatch.from_arrays([window.column("content_hash"), as_lists(vectors)], schema=SCHEMA)
+    return Embedder(model_here(model), device, dtype, batch_tokens)
 
 
 def vectors_in(
     series: "Iterator[pd.Series]",
-    model_path: str,
+    model: Model,
     device: str | None = None,
     dtype: str = "float32",
     batch_tokens: int = 4096,
 ) -> "Iterator[pd.Series]":
-    """Vectors for texts, batch by batch: the body of an iterator pandas UDF."""
+    """Vectors for texts, batch by batch and in their order: the body of an iterator pandas UDF."""
     import pandas as pd
 
-    kept = embedder(model_path, device, dtype, batch_tokens)
-    for texts in series:
-        yield pd.Series(list(kept.embed(texts.tolist())), index=texts.index)
+    kept = embedder(model, device, dtype, batch_tokens)
+    for window in windows(series):
+        vectors = iter(kept.embed([text for texts in window for text in texts]))
+        for texts in window:
+            yield pd.Series(list(islice(vectors, len(texts))), index=texts.index, dtype=object)
 
 
-def windows(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The same rows in batches of WINDOW_ROWS, but for the last."""
-    waiting: list[pa.RecordBatch] = []
+def windows(series: "Iterator[pd.Series]") -> "Iterator[list[pd.Series]]":
+    """The batches in lists of WINDOW_ROWS rows or more together, but for the last."""
+    window: list[pd.Series] = []
     rows = 0
-    for batch in batches:
-        waiting.append(batch)
-        rows += batch.num_rows
-        while rows >= WINDOW_ROWS:
-            joined = pa.concat_batches(waiting)
-            yield joined.slice(0, WINDOW_ROWS)
-            waiting, rows = [joined.slice(WINDOW_ROWS)], rows - WINDOW_ROWS
-    if rows:
-        yield pa.concat_batches(waiting)
-
-
-def as_lists(vectors: np.ndarray) -> pa.ListArray:
-    """Row vectors as Arrow lists, without a Python object per number."""
-    rows, dimension = vectors.shape
-    offsets = np.arange(rows + 1, dtype=np.int32) * dimension
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(vectors.ravel()))
+    for texts in series:
+        window.append(texts)
+        rows += len(texts)
+        if rows >= WINDOW_ROWS:
+            yield window
+            window, rows = [], 0
+    if window:
+        yield window

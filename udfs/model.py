@@ -6,6 +6,7 @@ Nothing here loads the model: a search, `--help` and the Spark driver need only 
 import hashlib
 import importlib.util
 import json
+import platform
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -56,6 +57,23 @@ def find_model(name: str) -> Model:
     # Vectors are always normalised, whether or not the model does so itself.
     identity = f"{short_name}@{weights_hash(folder, modules)}-{pooling_of(folder, modules)}-norm"
     return Model(name, identity, str(folder), window_of(folder), dimension_of(folder, modules, config))
+
+
+def model_here(model: Model) -> str:
+    """The model's folder on this machine, which may be another than the one that found it.
+
+    Raises ModelNotFound where there is none, or only one with other weights.
+    """
+    folder = Path(model.path)
+    if (folder / "config.json").is_file() and weights_files(folder):
+        return model.path
+    here = find_model(model.name)
+    if here.id != model.id:
+        raise ModelNotFound(
+            f"{model.name} is {model.id} where the run was started, but on this machine ({platform.node()}) "
+            f"{here.path} holds {here.id}: give all machines the same files."
+        )
+    return here.path
 
 
 def folder_of(name: str) -> Path:

@@ -199,7 +199,7 @@ def test_search_with_a_flat_index_agrees_with_brute_force(lakehouse):
     queries = [f"{first} and {second}" for first in words for second in words]
     model = lakehouse.lake().model
 
-    embedded = embedder(model.path, None, "float32", 4096).embed(queries)
+    embedded = embedder(model, None, "float32", 4096).embed(queries)
     for query, vector in zip(queries, embedded, strict=True):
         scores = vectors @ vector
         tenth = np.sort(scores)[-10]

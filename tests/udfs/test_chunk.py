@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from pydoc_data.topics import topics
@@ -8,12 +9,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lakevec.udfs import keys
-from lakevec.udfs.chunk import SCHEMA, Chunk, Chunking, ChunkingError, check_chunking, chunks_of, kept_splitter
+from lakevec.udfs.chunk import (
+    SCHEMA,
+    Chunk,
+    Chunking,
+    ChunkingError,
+    Splitter,
+    check_chunking,
+    chunks_of,
+    kept_splitter,
+)
 from lakevec.udfs.cuts import CLUSTER
 from lakevec.udfs.model import find_model
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
-MODEL = find_model("all-MiniLM-L6-v2").path
+MODEL = find_model("all-MiniLM-L6-v2")
 CHUNKINGS = [
     Chunking(strategy, tokens, overlap)
     for strategy in ("heading", "recursive", "fixed")
@@ -42,14 +52,14 @@ def manual(names: list[str]) -> str:
 MANUAL = manual(sorted(topics)[:45])
 
 
-def counted(texts: list[str], model: str = MODEL) -> list[int]:
+def counted(texts: list[str], model: str = MODEL.path) -> list[int]:
     tokenizer = Tokenizer.from_file(f"{model}/tokenizer.json")
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return [len(encoding.ids) for encoding in tokenizer.encode_batch(texts)]
 
 
-def assert_sound(text: str, headings: list[dict], chunks: list[Chunk], chunking: Chunking, model: str = MODEL):
+def assert_sound(text: str, headings: list[dict], chunks: list[Chunk], chunking: Chunking, model: str = MODEL.path):
     """What holds for every text, strategy and overlap."""
     assert [chunk.text for chunk in chunks] == [text[chunk.start : chunk.end] for chunk in chunks]
     covered = bytearray(len(text))
@@ -152,7 +162,7 @@ def test_the_window_holds_for_a_tokenizer_of_another_family(byte_level_model, st
     text = MANUAL[:60_000] + "\n\n日本語のテキスト。" * 50 + "x" * 5_000
     chunking = Chunking(strategy, 96, 16)
     headings = markdown_headings(text)
-    chunks = kept_splitter(byte_level_model, chunking).split("doc", text, headings, [], "The manual")
+    chunks = Splitter(byte_level_model, chunking).split("doc", text, headings, [], "The manual")
     assert_sound(text, headings, chunks, chunking, byte_level_model)
 
 
@@ -361,6 +371,13 @@ def test_rows_come_in_bounded_batches():
     sizes = [rows.num_rows for rows in chunks_of(iter([batch]), MODEL, Chunking("fixed", 32, 0))]
     assert len(sizes) > 1
     assert max(sizes) == 2_000
+
+
+def test_a_machine_that_keeps_the_model_elsewhere_splits_with_its_own():
+    model = replace(MODEL, path="/home/driver/model")
+    batch = pa.RecordBatch.from_pylist([DOCUMENT])
+    (rows,) = chunks_of(iter([batch]), model, Chunking("heading", 64, 8))
+    assert rows["text"].to_pylist() == ["Hello there"]
 
 
 def test_the_columns_are_those_of_the_table():

@@ -1,25 +1,15 @@
 import json
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
-from lakevec.udfs.embed import (
-    SCHEMA,
-    Embedder,
-    EmbeddingError,
-    as_lists,
-    batches_of,
-    embedder,
-    vectors_in,
-    vectors_of,
-    windows,
-)
+from lakevec.udfs.embed import Embedder, EmbeddingError, batches_of, embedder, vectors_in
 from lakevec.udfs.model import find_model
 
-MODEL = find_model("all-MiniLM-L6-v2").path
+MODEL = find_model("all-MiniLM-L6-v2")
 TEXTS = ["a", "Parents have twelve weeks of leave.", "", "東京は日本の首都です。", "leave " * 150, "🇩🇪 e\u0301", "b c"]
 OPTIONS = ("cpu", "float32", 1024)
 
@@ -72,7 +62,7 @@ def test_a_model_is_loaded_once_per_process(model):
 
 
 def test_a_model_that_does_not_normalise_gives_unit_vectors_all_the_same(model, tmp_path):
-    for file in Path(MODEL).iterdir():
+    for file in Path(MODEL.path).iterdir():
         (tmp_path / file.name).symlink_to(file)
     modules = json.loads((tmp_path / "modules.json").read_text())
     (tmp_path / "modules.json").unlink()
@@ -82,7 +72,7 @@ def test_a_model_that_does_not_normalise_gives_unit_vectors_all_the_same(model, 
 
 
 def test_bfloat16_gives_float32_vectors_close_to_the_exact_ones(model):
-    vectors = Embedder(MODEL, "cpu", "bfloat16", 1024).embed(TEXTS)
+    vectors = Embedder(MODEL.path, "cpu", "bfloat16", 1024).embed(TEXTS)
     assert vectors.dtype == np.float32
     assert (vectors * model.embed(TEXTS)).sum(axis=1).min() > 0.99
 
@@ -92,29 +82,24 @@ def test_batches_hold_the_longest_texts_first_and_stay_within_the_padded_tokens(
     assert list(batches_of([], 12)) == []
 
 
-def test_windows_gather_small_batches_and_cut_large_ones(monkeypatch):
-    monkeypatch.setattr("lakevec.udfs.embed.WINDOW_ROWS", 4)
-    batches = [pa.RecordBatch.from_pydict({"n": n}) for n in ([1], [2, 3], [4, 5, 6, 7, 8, 9, 10], [11])]
-    assert [window["n"].to_pylist() for window in windows(iter(batches))] == [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11]]
-    assert list(windows(iter([]))) == []
-
-
-def test_arrow_lists_hold_the_rows():
-    assert as_lists(np.array([[1, 2], [3, 4]], np.float32)).to_pylist() == [[1, 2], [3, 4]]
-    assert as_lists(np.empty((0, 2), np.float32)).to_pylist() == []
-
-
-def test_rows_of_texts_become_rows_of_vectors_in_their_order(model):
-    hashes = [f"hash {number}" for number in range(len(TEXTS))]
-    rows = pa.RecordBatch.from_pydict({"content_hash": hashes, "embedded": TEXTS})
-    (result,) = vectors_of(iter([rows.slice(0, 3), rows.slice(3)]), MODEL, *OPTIONS)
-    assert result.schema == SCHEMA
-    assert result["content_hash"].to_pylist() == hashes
-    np.testing.assert_allclose(result["vector"].to_pylist(), model.embed(TEXTS), atol=1e-5)
-
-
 def test_a_pandas_udf_gets_vectors_batch_by_batch(model):
     series = pd.Series(TEXTS)
     results = list(vectors_in(iter([series[:3], series[3:3], series[3:]]), MODEL, *OPTIONS))
-    assert [len(result) for result in results] == [3, 0, 4]
+    assert [result.index.tolist() for result in results] == [[0, 1, 2], [], [3, 4, 5, 6]]
     np.testing.assert_allclose(np.vstack(pd.concat(results).tolist()), model.embed(TEXTS), atol=1e-5)
+
+
+def test_texts_of_several_batches_are_sorted_and_embedded_together(model, monkeypatch):
+    monkeypatch.setattr("lakevec.udfs.embed.WINDOW_ROWS", 4)
+    embedded, embed = [], model.embed
+    monkeypatch.setattr(model, "embed", lambda texts: embedded.append(len(texts)) or embed(texts))
+    batches = [pd.Series(["leave"] * rows, dtype=object) for rows in (1, 2, 7, 1, 0)]
+    results = list(vectors_in(iter(batches), MODEL, *OPTIONS))
+    assert embedded == [10, 1]
+    assert [len(result) for result in results] == [1, 2, 7, 1, 0]
+    assert list(vectors_in(iter([]), MODEL, *OPTIONS)) == []
+
+
+def test_a_machine_that_keeps_the_model_elsewhere_embeds_with_its_own(model):
+    (vectors,) = vectors_in(iter([pd.Series(["leave"])]), replace(MODEL, path="/home/driver/model"), *OPTIONS)
+    np.testing.assert_allclose(np.vstack(vectors.tolist()), model.embed(["leave"]), atol=1e-6)

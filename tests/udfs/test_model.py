@@ -1,13 +1,15 @@
 import json
+import pickle
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
-from lakevec.udfs.model import Model, ModelNotFound, find_model
+from lakevec.udfs.model import Model, ModelNotFound, find_model, model_here
 
 MODULES = [
     {"idx": 0, "path": "", "type": "sentence_transformers.models.Transformer"},
@@ -117,3 +119,22 @@ def test_a_folder_without_weights_is_not_found(tmp_path):
     (tmp_path / "tiny" / "model.safetensors").unlink()
     with pytest.raises(ModelNotFound, match="holds no weights"):
         find_model(folder)
+
+
+def test_a_model_is_found_anew_on_a_machine_that_keeps_it_elsewhere(tmp_path, monkeypatch):
+    here = write_model(tmp_path / "snapshots" / "0f3a")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **options: here)
+    model = find_model("somebody/tiny")
+    elsewhere = pickle.loads(pickle.dumps(replace(model, path="/home/driver/snapshots/0f3a")))
+
+    assert model_here(model) == model_here(elsewhere) == here
+    with pytest.raises(ModelNotFound, match=r"somebody/tiny is tiny@other where .* holds tiny@.*the same files"):
+        model_here(replace(elsewhere, id="tiny@other"))
+
+
+def test_a_folder_that_other_machines_do_not_have_is_told(tmp_path):
+    model = find_model(write_model(tmp_path / "tiny"))
+    (tmp_path / "tiny").rename(tmp_path / "moved")
+
+    with pytest.raises(ModelNotFound, match="there is no folder"):
+        model_here(model)
