@@ -5,7 +5,7 @@ A session that names files starts in half the time of one that resolves coordina
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -31,9 +31,10 @@ def delta_jars(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def fetching() -> Iterator[dict[str, str]]:
-    """Spark settings that name the JARs, or have them fetched when the session starts within.
+def fetching(conf: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """`conf` with the Spark settings that name the JARs, or have them fetched when the session starts within.
 
+    conf: the user's own settings; their JARs and packages stay beside Delta's.
     One process fetches at a time; the others wait and find the files.
     """
     folder = ivy_folder()
@@ -43,7 +44,15 @@ def fetching() -> Iterator[dict[str, str]]:
         if jars := delta_jars(folder):
             # Nothing will be fetched: the next process need not wait for this one's session.
             fcntl.flock(lock, fcntl.LOCK_UN)
-            yield {"spark.jars": ",".join(str(jar) for jar in jars)}
+            yield with_added(conf, "spark.jars", *map(str, jars))
+        elif any(conf.get(name) for name in ("spark.jars.packages", "spark.jars.ivy")):
+            # They go where the user's go: in our folder theirs would pass for Delta's ever after.
+            yield with_added(conf, "spark.jars.packages", delta_package())
         else:
-            yield {"spark.jars.packages": delta_package(), "spark.jars.ivy": str(folder)}
+            yield {**conf, "spark.jars.packages": delta_package(), "spark.jars.ivy": str(folder)}
             (folder / "complete").touch()
+
+
+def with_added(conf: Mapping[str, str], name: str, *values: str) -> dict[str, str]:
+    """A setting that is a list, with more in it."""
+    return {**conf, name: ",".join(filter(None, [conf.get(name), *values]))}

@@ -33,12 +33,11 @@ def spark_session(settings: Spark) -> SparkSession:
         return present or SparkSession.builder.getOrCreate()
     require_java()
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
-    builder = SparkSession.builder.appName("lakevec").config(map=dict(settings.conf))
+    builder = SparkSession.builder.appName("lakevec")
     if settings.master:
         builder = builder.master(settings.master)
-    with fetching() as where_from:
-        for key, value in where_from.items():
-            builder = builder.config(key, value)
+    with fetching(settings.conf) as conf:
+        builder = builder.config(map=dict(conf))
         with jvm_output_to(spark_log()):
             spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel(settings.conf.get("spark.log.level", "WARN"))
@@ -76,13 +75,24 @@ def jvm_output_to(log: Path) -> Iterator[None]:
 def require_java() -> None:
     """Say what is missing before Spark's launcher fails in its own words."""
     home = os.environ.get("JAVA_HOME")
-    java = Path(home) / "bin" / "java" if home else shutil.which("java")
-    if not java or not Path(java).exists():
-        raise ConfigurationError(f"Spark needs Java, and there is none. {GET_JAVA}")
-    said = subprocess.run([str(java), "-version"], capture_output=True, text=True).stderr
-    version = re.search(r'version "(\d+)', said)
-    if version and int(version.group(1)) < 17:
-        raise ConfigurationError(f"Spark needs Java 17 or newer; {java} is version {version.group(1)}. {GET_JAVA}")
+    java = shutil.which(Path(home) / "bin" / "java" if home else "java")
+    # On macOS there is a /usr/bin/java that only says that there is none.
+    version = java_version(java) if java else None
+    if version is None:
+        where = f"JAVA_HOME is {home}, but there is no Java that runs" if home else "there is none that runs"
+        raise ConfigurationError(f"Spark needs Java, and {where}. {GET_JAVA}")
+    if version < 17:
+        raise ConfigurationError(f"Spark needs Java 17 or newer; {java} is version {version}. {GET_JAVA}")
+
+
+def java_version(java: str) -> int | None:
+    """The major version that an executable claims; 1 for Java 8 and older; None where it is no Java."""
+    try:
+        said = subprocess.run([java, "-version"], capture_output=True, text=True)
+    except OSError:
+        return None
+    version = re.search(r'version "(\d+)', said.stderr)
+    return int(version[1]) if version and said.returncode == 0 else None
 
 
 def materialised(frame: DataFrame) -> DataFrame:

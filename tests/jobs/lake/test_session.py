@@ -1,0 +1,59 @@
+import pytest
+from lakevec.jobs.errors import ConfigurationError
+from lakevec.jobs.lake.jars import delta_package, fetching, ivy_folder
+from lakevec.jobs.lake.session import require_java
+
+PACKAGES, JARS, IVY = "spark.jars.packages", "spark.jars", "spark.jars.ivy"
+
+
+@pytest.fixture
+def cache(monkeypatch, tmp_path):
+    """An empty cache; gives what fills it with one JAR."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def fill() -> str:
+        jar = ivy_folder() / "jars" / "delta.jar"
+        jar.parent.mkdir(parents=True, exist_ok=True)
+        jar.touch()
+        return str(jar)
+
+    return fill
+
+
+def conf_for(**own: str) -> dict[str, str]:
+    with fetching({f"spark.{name.replace('_', '.')}": value for name, value in own.items()}) as conf:
+        return conf
+
+
+def test_deltas_jars_are_fetched_once(cache):
+    with fetching({}) as first:
+        jar = cache()
+    assert first == {PACKAGES: delta_package(), IVY: str(ivy_folder())}
+    assert conf_for() == {JARS: jar}
+
+
+def test_the_users_own_jars_and_packages_stay(cache):
+    assert conf_for(jars_packages="a:b:1") == {PACKAGES: f"a:b:1,{delta_package()}"}
+    jar = cache()
+    # A fetch that went to the user's own folder made nothing of ours complete.
+    assert conf_for(jars="/mine.jar") == {JARS: "/mine.jar", PACKAGES: delta_package(), IVY: str(ivy_folder())}
+    assert conf_for(jars="/mine.jar", jars_packages="a:b:1") == {JARS: f"/mine.jar,{jar}", PACKAGES: "a:b:1"}
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("echo 'Unable to locate a Java Runtime.' >&2; exit 1", "there is none that runs"),
+        ("echo 'openjdk version \"11.0.2\"' >&2", "is version 11"),
+        ("echo 'java version \"1.8.0_392\"' >&2", "is version 1"),
+    ],
+)
+def test_a_java_that_will_not_do_is_told(monkeypatch, tmp_path, script, message):
+    java = tmp_path / "java"
+    java.write_text(f"#!/bin/sh\n{script}\n")
+    java.chmod(0o755)
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(ConfigurationError, match=f"{message}.*Install a Java 17 runtime"):
+        require_java()
