@@ -3,15 +3,24 @@
 A setting's name, type, default and help stand here and nowhere else. Values come from
 `conf/base.yml`, then `conf/<profile>.yml`, then the environment (`LAKEVEC__SECTION__KEY`), then
 `--set section.key=value`; the later wins.
+
+Names in the environment may be written in any case, but for what stands below a map: the names of Spark
+settings are taken as they are written, with a dot for every `__`
+(`LAKEVEC__SPARK__CONF__spark__executor__memory=8g`); those of index parameters as far as they are
+ambiguous (`LAKEVEC__INDEX__BUILD__M` is M, `..._m` is m, `..._EFCONSTRUCTION` is efConstruction).
+
+Values given as text are text where the setting is one, and read as YAML where it is not.
 """
 
 import difflib
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
@@ -156,6 +165,10 @@ class Settings(Section):
 
 # Free-form maps: what follows section.key. is one key of theirs, dots included.
 MAPS = {("spark", "conf"), ("index", "build"), ("index", "search")}
+INDEX_PARAMETERS = {
+    "build": ("M", "efConstruction", "nlist", "m", "nbits", "with_raw_data"),
+    "search": ("ef", "nprobe", "reorder_k"),
+}
 
 
 @dataclass(frozen=True)
@@ -217,19 +230,45 @@ def profile_layer(profile: str) -> Layer:
     try:
         values = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
-        raise ConfigurationError(f"{origin} is not valid YAML: {error}") from error
+        # Without the line itself, and without the error that holds it: it may be a secret's.
+        raise ConfigurationError(f"{origin} is not valid YAML: {yaml_problem(error)}.") from None
     if not isinstance(values, dict) or not all(isinstance(keys, dict) for keys in values.values()):
         raise ConfigurationError(f"{origin}: expected sections with keys, as in `source:\\n  path: ...`.")
     return Layer(origin, values)
+
+
+def yaml_problem(error: yaml.YAMLError) -> str:
+    """What is wrong and in which line, without a word of the file."""
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return "it is not text of printable characters"
+    problem = re.sub(r"'[^'<>]{2,}'", "'...'", error.problem or "it cannot be read")
+    return f"{problem}, line {error.problem_mark.line + 1}" if error.problem_mark else problem
 
 
 def environment_layer(environment: Mapping[str, str]) -> Layer:
     values: dict[str, dict[str, Any]] = {}
     for name, text in environment.items():
         if name.startswith(ENVIRONMENT_PREFIX):
-            path = name[len(ENVIRONMENT_PREFIX) :].lower().split("__")
+            path = environment_path(name)
             put(values, path, text, f"environment variable {name}")
     return Layer("environment", values)
+
+
+def environment_path(name: str) -> list[str]:
+    """Section, key and, below a map, the names that follow, of LAKEVEC__SECTION__KEY."""
+    path = name[len(ENVIRONMENT_PREFIX) :].split("__")
+    section, key, rest = *(part.lower() for part in [*path, ""][:2]), path[2:]
+    if (section, key) == ("spark", "conf") and rest and "".join(rest).isupper():
+        raise ConfigurationError(
+            f"Environment variable {name}: upper and lower case matter in the names of Spark settings. Write it as "
+            "LAKEVEC__SPARK__CONF__spark__executor__memory, or use --set spark.conf.spark.executor.memory=... or a "
+            "profile."
+        )
+    if section == "index" and key in INDEX_PARAMETERS and len(rest) == 1:
+        known = INDEX_PARAMETERS[key]
+        meant = [parameter for parameter in known if parameter.lower() == rest[0].lower()]
+        rest = meant if len(meant) == 1 else rest
+    return [section, key, *rest] if len(path) > 1 else [section]
 
 
 def override_layer(overrides: Iterable[str]) -> Layer:
@@ -237,7 +276,9 @@ def override_layer(overrides: Iterable[str]) -> Layer:
     for override in overrides:
         name, equals, text = override.partition("=")
         if not equals:
-            raise ConfigurationError(f"--set {override}: expected section.key=value.")
+            # Without what may be the value of a secret.
+            shown = re.split(r"[:\s]", override)[0]
+            raise ConfigurationError(f"--set {shown}: expected section.key=value.")
         put(values, name.strip().split("."), text, f"--set {name}")
     return Layer("--set", values)
 
@@ -249,9 +290,17 @@ def put(values: dict[str, dict[str, Any]], path: list[str], text: str, origin: s
     section, key, *rest = path
     keys = values.setdefault(section, {})
     if (section, key) in MAPS and rest:
-        keys.setdefault(key, {})[".".join(rest)] = plain_value(text)
+        keys.setdefault(key, {})[".".join(rest)] = text if section == "spark" else plain_value(text)
     else:
-        keys[".".join([key, *rest])] = plain_value(text)
+        keys[".".join([key, *rest])] = text if not rest and is_text(section, key) else plain_value(text)
+
+
+def is_text(section: str, key: str) -> bool:
+    """Whether this setting takes text, so that 2024, on and 0123 are text there."""
+    fields = getattr(getattr(Settings.model_fields.get(section), "annotation", None), "model_fields", {})
+    annotation = fields[key].annotation if key in fields else None
+    parts = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    return all(part in (str, SecretStr, type(None)) or get_origin(part) is Literal for part in parts) and key in fields
 
 
 def plain_value(text: str) -> Any:

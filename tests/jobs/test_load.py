@@ -46,7 +46,7 @@ class Bench:
     def load(self, *overrides):
         """(loaded, removed, built, patched); nothing is logged to MLflow unless overrides say so."""
         settings = load_settings(
-            "local", [f"milvus.collection={self.name}", 'mlflow.experiment=""', *overrides], environment={}
+            "local", [f"milvus.collection={self.name}", "mlflow.experiment=", *overrides], environment={}
         )
         done = load(self.lake, settings, self.address, Progress(False), self.folder / "staging")
         return done.loaded, done.removed, done.built, done.patched

@@ -1,6 +1,7 @@
 import pytest
 from lakevec.jobs.errors import ConfigurationError
-from lakevec.jobs.settings import load_settings
+from lakevec.jobs.settings import INDEX_PARAMETERS, load_settings
+from lakevec.jobs.vectors.index import BUILD, SEARCH
 
 
 def test_later_layers_win(tmp_path):
@@ -52,9 +53,11 @@ def test_a_value_of_the_wrong_type_names_the_setting_its_origin_and_the_value():
         load_settings("local", ["chunk.tokens=many"], {})
 
 
-def test_a_secret_is_in_no_error_and_no_text():
-    with pytest.raises(ConfigurationError) as error:
-        load_settings("local", ["milvus.token=[root, hunter2]"], {})
+def test_a_secret_is_in_no_error_and_no_text(tmp_path):
+    profile = tmp_path / "mine.yml"
+    profile.write_text("milvus:\n  token: [root, hunter2]\n")
+    with pytest.raises(ConfigurationError, match=r"milvus\.token \(mine\.yml\)") as error:
+        load_settings(str(profile), [], {})
     settings = load_settings("local", [], {"LAKEVEC__MILVUS__TOKEN": "root:hunter2"})
 
     assert "hunter2" not in str(error.value)
@@ -85,3 +88,64 @@ def test_every_profile_is_valid(profile):
     settings = load_settings(profile, [], {})
 
     assert settings.partition.granularity == ("year" if profile in ("local", "gpu") else "month")
+
+
+@pytest.mark.parametrize("text", ["0123456", "2024", "on", "null", "[a, b]", "2024-05-17", "1e3", '""'])
+def test_a_setting_that_is_text_is_taken_as_it_stands(text):
+    settings = load_settings("local", [f"source.path={text}"], {"LAKEVEC__MILVUS__TOKEN": text})
+
+    assert settings.milvus.token
+    assert (settings.source.path, settings.milvus.token.get_secret_value()) == (text, text)
+
+
+def test_a_setting_that_is_no_text_is_read_as_yaml():
+    settings = load_settings("local", ["source.include=['*.md', '*.txt']", "milvus.max_partitions=10"], {})
+
+    assert (settings.source.include, settings.milvus.max_partitions) == (["*.md", "*.txt"], 10)
+
+
+def test_names_in_the_environment_have_any_case_and_those_of_maps_their_own():
+    settings = load_settings(
+        "local",
+        [],
+        {
+            "LAKEVEC__Source__PATH": "docs",
+            "LAKEVEC__INDEX__BUILD__M": "16",
+            "LAKEVEC__INDEX__BUILD__m": "8",
+            "LAKEVEC__INDEX__BUILD__EFCONSTRUCTION": "200",
+            "LAKEVEC__INDEX__SEARCH__REORDER_K": "50",
+            "LAKEVEC__SPARK__CONF__spark__driver__maxResultSize": "2g",
+        },
+    )
+
+    assert settings.source.path == "docs"
+    assert settings.index.build == {"M": 16, "m": 8, "efConstruction": 200}
+    assert settings.index.search == {"reorder_k": 50}
+    assert settings.spark.conf["spark.driver.maxResultSize"] == "2g"
+
+
+def test_a_spark_setting_in_capitals_alone_is_refused():
+    with pytest.raises(ConfigurationError, match=r"SPARK__DRIVER__MAXRESULTSIZE: upper and lower case.*use --set"):
+        load_settings("local", [], {"LAKEVEC__SPARK__CONF__SPARK__DRIVER__MAXRESULTSIZE": "2g"})
+
+
+@pytest.mark.parametrize("override", ["milvus.token:Sup3r", "milvus.token Sup3r", "milvus.token: Sup3r"])
+def test_an_override_without_an_equals_sign_shows_no_value(override):
+    with pytest.raises(ConfigurationError, match=r"^--set milvus\.token: expected section\.key=value\.$"):
+        load_settings("local", [override], {})
+
+
+@pytest.mark.parametrize("token", ["'Sup3r", "*Sup3r", "!Sup3r x", "Sup3r: x", "[Sup3r", "@Sup3r"])
+def test_a_file_that_is_no_yaml_is_told_by_problem_and_line_alone(tmp_path, token):
+    profile = tmp_path / "mine.yml"
+    profile.write_text(f"milvus:\n  token: {token}\n")
+
+    with pytest.raises(ConfigurationError, match=r"mine\.yml is not valid YAML: .*, line [23]\.") as error:
+        load_settings(str(profile), [], {})
+    assert "Sup3r" not in str(error.value)
+    assert error.value.__cause__ is None
+
+
+def test_the_names_of_index_parameters_are_those_that_the_index_knows():
+    for key, by_type in (("build", BUILD), ("search", SEARCH)):
+        assert set(INDEX_PARAMETERS[key]) == {name for parameters in by_type.values() for name in parameters}
