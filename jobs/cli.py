@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import traceback
 from collections.abc import Callable
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -172,14 +173,41 @@ def moment(text: str | None, option: str) -> datetime | None:
 
 @contextmanager
 def failures_told(invocation: Invocation):
-    """Turn the errors that lakevec raises on purpose into a message and an exit status."""
+    """Turn errors into a message and an exit status: those raised on purpose, and the first line of all others."""
     try:
         yield
     except LakevecError as error:
-        if invocation.json:
-            print(json.dumps({"error": type(error).__name__, "message": str(error)}, ensure_ascii=False))
-        Console(stderr=True, soft_wrap=True, highlight=False).print(f"lakevec: {error}", markup=False)
+        tell(invocation, error, str(error))
         raise typer.Exit(error.exit_status) from error
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    except (BrokenPipeError, typer.Exit):
+        # Nobody reads on (`lakevec search ... | head`): no failure of ours.
+        raise
+    except Exception as error:
+        first_line = next(filter(None, map(str.strip, str(error).splitlines())), "it gave no reason")
+        tell(invocation, error, first_line, f" ({type(error).__name__}). {whole_story(error)}")
+        raise typer.Exit(1) from error
+
+
+def tell(invocation: Invocation, error: Exception, message: str, more: str = "") -> None:
+    if invocation.json:
+        print(json.dumps({"error": type(error).__name__, "message": message}, ensure_ascii=False))
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"lakevec: {message}{more}", markup=False)
+
+
+def whole_story(error: Exception) -> str:
+    """Keep the stack of an error that nobody foresaw, for its report; says where."""
+    from .lake.jars import cache_folder
+
+    stack = "".join(traceback.format_exception(error))
+    file = cache_folder() / "failure.log"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(stack)
+    except OSError:
+        return f"Its stack:\n{stack}"
+    return f"Its stack is in {file}."
 
 
 def plain(value: Any) -> Any:

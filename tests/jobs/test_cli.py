@@ -124,6 +124,33 @@ def test_without_java_it_says_how_to_get_it(tmp_path):
     assert "apt install" in result.stderr
 
 
+def failing(monkeypatch, error: BaseException):
+    """A command line whose search fails with `error`."""
+
+    def search(*_):
+        raise error
+
+    monkeypatch.setattr("lakevec.jobs.search.search", search)
+    return CliRunner().invoke(app, ["--set", "lake.path=/nowhere", "--json", "search", "x"])
+
+
+def test_an_error_that_nobody_foresaw_is_one_json_object_and_its_stack_a_file(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    result = failing(monkeypatch, RuntimeError("\nfirst line\nsecond line"))
+    assert result.exit_code == 1
+    assert json.loads(result.stdout) == {"error": "RuntimeError", "message": "first line"}
+    kept = tmp_path / "lakevec" / "failure.log"
+    assert result.stderr == f"lakevec: first line (RuntimeError). Its stack is in {kept}.\n"
+    assert kept.read_text().startswith("Traceback")
+
+
+def test_an_interrupted_command_ends_quietly_with_status_130(monkeypatch):
+    result = failing(monkeypatch, KeyboardInterrupt())
+
+    assert (result.exit_code, result.output) == (130, "")
+
+
 def test_the_local_server_is_started_asked_and_stopped(tmp_path):
     def server(action: str) -> dict:
         result = CliRunner().invoke(app, ["--set", f"lake.path={tmp_path / 'lake'}", "--json", "server", action])
