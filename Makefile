@@ -9,23 +9,43 @@ BIN := .venv/bin
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-.venv/complete: requirements.lock pyproject.toml
-	@command -v uv >/dev/null || $(PYTHON) -m uv --version >/dev/null 2>&1 || $(PYTHON) -m pip install --quiet --user uv || $(PYTHON) -m pip install --quiet --user --break-system-packages uv
-	@uv=$$(command -v uv || echo "$(PYTHON) -m uv"); \
+# The uv that is there, or one that pip installs for this user; sets $$uv.
+define FIND_UV
+if command -v uv >/dev/null; then uv=uv; \
+elif $(PYTHON) -m uv --version >/dev/null 2>&1 \
+  || $(PYTHON) -m pip install --quiet --user uv 2>/dev/null \
+  || $(PYTHON) -m pip install --quiet --user --break-system-packages uv; then uv="$(PYTHON) -m uv"; \
+else echo "lakevec is set up by uv; there is none, and $(PYTHON) -m pip could not install it. Install uv as its" \
+  "documentation says, or give Python its pip (Debian and Ubuntu: apt install python3-pip), then run make again."; exit 1; fi
+endef
+
+.venv/complete: requirements.lock pyproject.toml | python
+	@$(FIND_UV); \
 	  $$uv venv --quiet --allow-existing --python $(PYTHON) .venv && \
 	  $$uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock && \
 	  $$uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
 .PHONY: setup
-setup: java .venv/complete ## uv, the locked environment, Spark's JARs
+setup: java python .venv/complete ## uv, the locked environment, Spark's JARs
 	@$(BIN)/python -c 'from lakevec.jobs.lake.session import spark_session; from lakevec.jobs.settings import load_settings; \
 	  from lakevec.jobs.lake.jars import delta_jars, ivy_folder; delta_jars(ivy_folder()) or spark_session(load_settings().spark).stop()'
 
 .PHONY: java
 java:
-	@command -v java >/dev/null || test -x "$$JAVA_HOME/bin/java" || { \
-	  echo "Spark needs Java 17, and there is none. Debian and Ubuntu: apt install openjdk-17-jre-headless; macOS: brew install openjdk@17."; exit 1; }
+	@java="$${JAVA_HOME:+$$JAVA_HOME/bin/}java"; \
+	  said=$$("$$java" -version 2>&1) || said=; \
+	  version=$$(sed -nE 's/.*version "([0-9]+).*/\1/p' <<<"$$said" | head -n 1); \
+	  test "$${version:-0}" -ge 17 || { \
+	    echo "Spark needs Java 17 or newer, and $$java $${version:+is version }$${version:-does not run}. Install a Java 17" \
+	      "runtime (Debian and Ubuntu: apt install openjdk-17-jre-headless; macOS: brew install openjdk@17) and put it on" \
+	      "the PATH or name its folder in JAVA_HOME."; exit 1; }
+
+.PHONY: python
+python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "lakevec needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo not there)." \
+	    "Name another one, as in: make $(or $(MAKECMDGOALS),demo) PYTHON=python3.12"; exit 1; }
 
 # One lake for each source, so that a demo of one folder never meets another's.
 DEMO_SOURCE = $(or $(SOURCE),.lakevec/sample)
@@ -70,5 +90,5 @@ check: .venv/complete ## ruff and pyright
 	$(BIN)/pyright
 
 .PHONY: lock
-lock: ## resolve the dependencies anew into requirements.lock
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --all-extras --group dev pyproject.toml -o requirements.lock
+lock: python ## resolve the dependencies anew into requirements.lock
+	@$(FIND_UV); $$uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --all-extras --group dev pyproject.toml -o requirements.lock
