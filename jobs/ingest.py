@@ -17,7 +17,7 @@ from .lake.changes import DELETE, apply, reconcile
 from .lake.lake import Lake
 from .lake.listing import listings
 from .lake.session import materialised, parallel_tasks
-from .lake.source import check_source, read_file, source_root
+from .lake.source import FileTooLarge, NameNotUtf8, check_source, read_file, source_root
 from .lake.stream import run_once
 from .lake.tables import DOCUMENTS, FILES
 from .progress import Progress
@@ -26,6 +26,9 @@ from .settings import Settings, required
 # The first files show how long the next take; a piece is committed as a whole.
 FIRST_PIECE = 500
 PIECE_SECONDS = 60
+
+# Errors of reading that do not pass while size and time stay the same.
+LASTING = [FileTooLarge.__name__, NameNotUtf8.__name__]
 
 # Below this many files a source may lose any share of them.
 SMALL_SOURCE = 20
@@ -124,7 +127,7 @@ def differences(listing: DataFrame, files: DataFrame) -> DataFrame:
         "uri",
         F.col("size").alias("known_size"),
         F.col("hash").alias("last_hash"),
-        (F.col("reason.stage") == "read").alias("was_unread"),
+        ((F.col("reason.stage") == "read") & ~F.col("reason.error_class").isin(LASTING)).alias("was_unread"),
         F.col("modified_at").alias("known_modified_at"),
         F.when(F.col("state") == "parsed", F.col("hash")).alias("known_hash"),
         F.col("reason.attempts").alias("attempts"),
