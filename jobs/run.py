@@ -102,10 +102,12 @@ def run_once(
         return outcome
 
     with ExitStack() as stack, ThreadPoolExecutor(1) as starter:
+        # Spark first: its JVM is a fork of this process, which by then should not speak to Milvus yet.
+        spark = spark_session(settings.spark)
         if "load" in stages:
-            # A server needs its time to come up: let it, while Spark does the same.
+            # A server needs its time to come up: let it, while the first stages work.
             opening = starter.submit(stack.enter_context, milvus_for(settings))
-        lake = open_lake(spark_session(settings.spark), settings, create="ingest" in stages)
+        lake = open_lake(spark, settings, create="ingest" in stages)
         for round_number in range(MOST_ROUNDS):
             if "ingest" in stages:
                 found = timed("ingest", lambda: ingest(lake, settings, progress, allow_deletes))
