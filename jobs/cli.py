@@ -235,7 +235,9 @@ def print_run(report: Any) -> None:
 
 def print_hits(report: Any) -> None:
     for number, hit in enumerate(report.hits, 1):
-        place = " > ".join(filter(None, [hit.title, hit.heading_path])) or hit.uri
+        # A title is often the first heading as well.
+        is_repeated = f"{hit.heading_path} > ".startswith(f"{hit.title} > ")
+        place = hit.heading_path if is_repeated else " > ".join(filter(None, [hit.title, hit.heading_path]))
         page = f", page {hit.page}" if hit.page else ""
         print(f"{number}. {place}{page}")
         print(f"   {hit.uri}, characters {hit.start}-{hit.end}, {hit.doc_timestamp:%Y-%m-%d}, score {hit.score:.3f}")
