@@ -53,7 +53,7 @@ DEMO_LAKE = .lakevec/demo-$(firstword $(shell echo '$(DEMO_SOURCE)' | cksum))
 LAKEVEC = @$(BIN)/lakevec --set lake.path=$(DEMO_LAKE) --set "source.path=$(DEMO_SOURCE)"
 ifeq ($(SOURCE),)
 FIRST = How many days of leave may I carry over into next year?
-SECOND = Why did the customers send the goods back?
+SECOND = Why did the brake levers snap?
 THIRD = What was decided about the new order system?
 else
 FIRST = What was decided, and by whom?

@@ -112,6 +112,8 @@ def search(
     with failures_told(invocation):
         settings = invocation.settings()
         bounds = moment(since, "--since"), moment(until, "--until")
+        if bounds[0] and bounds[1] and bounds[0] >= bounds[1]:
+            raise ConfigurationError(f"--since {since} is not before --until {until}: no time lies between them.")
         from .search import search as find
 
         invocation.answer(find(settings, query, k, *bounds), print_hits)
@@ -153,6 +155,11 @@ def server(context: typer.Context, action: str) -> None:
         from .lake.lake import lake_path
         from .vectors import server as milvus_server
 
+        if settings.milvus.uri != "standalone":
+            raise ConfigurationError(
+                f"milvus.uri is not standalone, so this lake has no local server to {action}. Leave milvus.uri out, "
+                "or look after the server that it names."
+            )
         folder = milvus_server.server_folder(lake_path(settings))
         state = getattr(milvus_server, action)(folder)
         invocation.answer(state, lambda s: print(f"{s.state}  {s.uri or '-'}  data in {s.data_path}"))
@@ -226,7 +233,7 @@ def plain(value: Any) -> Any:
 def print_run(report: Any) -> None:
     print(
         f"{report.files_seen:,} files seen; {report.documents:,} documents written, {report.deleted:,} deleted, "
-        f"{report.quarantined:,} files quarantined\n"
+        f"{report.quarantined:,} files quarantined{' (see lakevec status)' if report.quarantined else ''}\n"
         f"{report.chunks:,} chunks written; {report.embedded:,} texts embedded, "
         f"{report.embeddings_reused:,} embeddings reused\n"
         f"{report.loaded:,} rows loaded into Milvus, {report.removed:,} removed; {report.seconds:.1f} s"
@@ -244,7 +251,8 @@ def print_hits(report: Any) -> None:
         text = " ".join(hit.text.split())
         print(f"   {text[:300]}{'…' if len(text) > 300 else ''}\n")
     searched = ", ".join(report.partitions_searched) or "none"
-    print(f"{len(report.hits)} hits in {report.seconds * 1000:.0f} ms; ranges searched: {searched}")
+    hits = f"{len(report.hits)} hit{'' if len(report.hits) == 1 else 's'}"
+    print(f"{hits} in {report.seconds * 1000:.0f} ms; ranges searched: {searched}")
 
 
 def print_status(report: Any) -> None:

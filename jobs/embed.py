@@ -22,7 +22,7 @@ from .settings import Granularity, Settings
 from .settings import Model as ModelSettings
 
 # The first piece of a run, per task: enough to measure a rate, small enough to fail early.
-FIRST_PIECE = 128
+FIRST_PIECE = 32
 
 # Pieces are cut by the first eight hex digits of the content hash.
 HASH_RANGES = 16**8

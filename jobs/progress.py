@@ -5,10 +5,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import structlog
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
 Advance = Callable[[int], None]
@@ -56,22 +57,26 @@ class Progress:
 
     def bar(self, stage: str, unit: str, total: int) -> Iterator[Advance]:
         columns = (
+            SpinnerColumn(finished_text=" "),
             TextColumn(f"{stage:<7}"),
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
             TextColumn(unit),
             TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(elapsed_when_finished=True),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
         )
         begun = time.monotonic()
         with Bars(*columns, console=self.console) as bars:
-            task = bars.add_task(stage, total=total, rate="")
+            task = bars.add_task(stage, total=total, rate="", left="")
             done = 0
 
             def advance(units: int) -> None:
                 nonlocal done
                 done += units
-                bars.update(task, completed=done, rate=f"{done / (time.monotonic() - begun):.1f} {unit}/s")
+                rate = done / max(time.monotonic() - begun, 1e-9)
+                left = f"{timedelta(seconds=round((total - done) / rate))} left" if done < total and rate else ""
+                bars.update(task, completed=done, rate=f"{rate:.1f} {unit}/s", left=left)
 
             yield advance
 

@@ -12,9 +12,10 @@ from .embed import embed
 from .ingest import ingest
 from .lake.lake import lake_path, open_lake
 from .lake.session import spark_session
+from .lake.source import check_source, source_root
 from .load import Loaded, load
 from .progress import Progress
-from .settings import Settings
+from .settings import Settings, required
 from .vectors.connection import STANDALONE, milvus_for
 from .vectors.server import server_folder, staging_folder
 
@@ -102,12 +103,15 @@ def run_once(
         return outcome
 
     with ExitStack() as stack, ThreadPoolExecutor(1) as starter:
-        # Spark first: its JVM is a fork of this process, which by then should not speak to Milvus yet.
-        spark = spark_session(settings.spark)
+        if "ingest" in stages:
+            # What is wrong with the settings is told before anything is started or made.
+            check_source(source_root(required(settings.source.path, "source.path")))
+        progress.log("run.starting", stages=" ".join(stages), lake=lake_path(settings))
+        # Spark before Milvus: its JVM is a fork of this process, which should not speak gRPC by then.
+        lake = open_lake(spark_session(settings.spark), settings, create="ingest" in stages)
         if "load" in stages:
             # A server needs its time to come up: let it, while the first stages work.
             opening = starter.submit(stack.enter_context, milvus_for(settings))
-        lake = open_lake(spark, settings, create="ingest" in stages)
         for round_number in range(MOST_ROUNDS):
             if "ingest" in stages:
                 found = timed("ingest", lambda: ingest(lake, settings, progress, allow_deletes))

@@ -16,7 +16,8 @@ from .vectors.server import has_data, server_folder
 
 @dataclass(frozen=True)
 class SearchReport:
-    """Hits, best first; the time ranges that were searched; seconds from question to answer."""
+    """Hits, best first; the time ranges that were searched; seconds from the
+    embedding of the question to the answer, without the start of the model."""
 
     hits: list[Hit]
     partitions_searched: list[str]

@@ -69,6 +69,8 @@ HTML = re.compile(
     rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html)\b", re.I | re.S
 )
 SNIFFED = 4096
+# White space, and what stands for bytes that are no text.
+NOTHING = " \n\t\ufffd"
 
 SUPPORTED = "PDF, HTML, DOCX, PPTX, XLSX, Markdown, reStructuredText, plain text, e-mail, mbox, Slack export"
 
@@ -79,7 +81,7 @@ def parse(data: bytes, name: str) -> list[Document]:
     name: the file's name, with its folder's where that says something ("general/2024-05-17.json").
     Raises ParseError (UnsupportedFormat, EncryptedFile), and whatever a parser lets through.
     """
-    documents = [document for document in parser_of(data, name)(data, name) if document.text.strip()]
+    documents = [document for document in parser_of(data, name)(data, name) if document.text.strip(NOTHING)]
     if not documents:
         raise ParseError("there is no text in it")
     return documents

@@ -115,3 +115,8 @@ def test_a_text_of_50_mb_is_parsed():
     [document] = parse(data, "a.txt")
     assert len(document.text) == len(data) - 1
     assert document.text.startswith("Übermäßig große")
+
+
+def test_bytes_that_are_no_text_in_any_encoding_are_no_document():
+    with pytest.raises(ParseError, match="no text in it"):
+        parse("\ufffd \ufffd\n".encode(), "notes.rst")
