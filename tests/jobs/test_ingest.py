@@ -142,7 +142,8 @@ def test_a_folder_that_cannot_be_listed_is_an_error_and_no_deletion(lakehouse, m
     lakehouse.run(INGEST)
     lakehouse.source.rename(lakehouse.source.with_name("unmounted"))
     # As when it goes between the check and the listing.
-    monkeypatch.setattr("lakevec.jobs.ingest.check_source", lambda root: None)
+    for module in ("run", "ingest"):
+        monkeypatch.setattr(f"lakevec.jobs.{module}.check_source", lambda root: None)
 
     with pytest.raises(SourceError, match="cannot be listed"):
         lakehouse.run(INGEST)
