@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import grpc
 from pymilvus import MilvusException
 
 from ..errors import MilvusError
@@ -11,10 +12,11 @@ from .connection import MilvusAddress, cause_in_words
 
 @contextmanager
 def failures_told(address: MilvusAddress) -> Iterator[None]:
-    """Errors of pymilvus come out as MilvusError, with the cause kept."""
+    """Errors of pymilvus and gRPC come out as MilvusError, with the cause kept."""
     try:
         yield
-    except MilvusException as error:
+    # A call that outlives its time comes as gRPC's own error.
+    except (MilvusException, grpc.RpcError) as error:
         raise MilvusError(
             f"Milvus at {address} failed: {cause_in_words(error)}. Run again: a load goes on where it was."
         ) from error

@@ -4,6 +4,7 @@ import time
 import urllib.error
 import urllib.request
 
+import grpc
 from pymilvus import MilvusClient
 from pymilvus.client.types import LoadState
 from pymilvus.exceptions import MilvusException
@@ -35,21 +36,23 @@ def wait_until_answering(uri: str, deadline: float) -> None:
         try:
             count_loaded(uri)
             return
-        except MilvusException as error:
+        # A read that outlives its time comes as gRPC's own error.
+        except (MilvusException, grpc.RpcError) as error:
             if time.monotonic() > deadline:
+                reason = error.message if isinstance(error, MilvusException) else str(error)
                 raise MilvusError(
-                    f"Milvus at {uri} runs, but what was loaded does not answer yet: {error.message}. "
+                    f"Milvus at {uri} runs, but what was loaded does not answer yet: {reason}. "
                     "Try again; if it stays so, see the server's log."
                 ) from error
         time.sleep(POLL_SECONDS)
 
 
 def count_loaded(uri: str) -> None:
-    """Count the rows of every loaded collection. Raises MilvusException if one cannot answer."""
+    """Count the rows of every loaded collection. Raises MilvusException or grpc.RpcError if one cannot answer."""
     client = MilvusClient(uri, timeout=10)
     try:
         for name in client.list_collections():  # pyright: ignore[reportGeneralTypeIssues]
             if client.get_load_state(name)["state"] != LoadState.NotLoad:
-                client.query(name, filter="", output_fields=["count(*)"], consistency_level="Strong", timeout=30)
+                client.query(name, filter="", output_fields=["count(*)"], consistency_level="Strong", timeout=10)
     finally:
         client.close()
