@@ -114,8 +114,9 @@ def next_version(checkpoint: str) -> int:
         return 0
     with system.open_input_stream(f"{path}/offsets/{max(names)}") as file:
         offset = json.loads(file.read().decode().splitlines()[-1])
-    # index -1: of reservoirVersion, nothing is done yet, all before it is.
-    return offset["reservoirVersion"]
+    # index: the last file of reservoirVersion that is done, -1 where none is. A run that has begun with a
+    # version goes on to its end.
+    return offset["reservoirVersion"] + (offset["index"] >= 0)
 
 
 def waiting_since(lake: Lake, table: Table, version: int) -> float | None:
