@@ -1,10 +1,23 @@
-"""One Milvus server and one Spark session for the whole run, with all their data in temporary folders."""
+"""One Milvus server and one Spark session for the whole run; a lake of its own for each test that wants one."""
+
+import os
+import shutil
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+from lakevec.jobs.lake.lake import Lake, open_lake
 from lakevec.jobs.lake.session import spark_session
-from lakevec.jobs.settings import load_settings
-from lakevec.jobs.vectors.connection import MilvusAddress
+from lakevec.jobs.lake.tables import EMBEDDINGS, Table
+from lakevec.jobs.progress import Progress
+from lakevec.jobs.run import STAGES, RunReport, run_once
+from lakevec.jobs.search import SearchReport, search
+from lakevec.jobs.settings import Settings, load_settings
+from lakevec.jobs.status import status
+from lakevec.jobs.vectors.connection import MilvusAddress, connect
 from lakevec.jobs.vectors.server import serving
+from pyspark.sql import SparkSession
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +43,82 @@ def spark(tmp_path_factory):
     session = spark_session(settings.spark)
     yield session
     session.stop()
+
+
+@dataclass
+class Lakehouse:
+    """A source folder, a lake and an index, and what one does with them."""
+
+    spark: SparkSession
+    source: Path
+    settings: Settings
+
+    def write(self, name: str, content: str | bytes, modified: int | None = None) -> Path:
+        """A file of the source; `modified` in seconds since 1970."""
+        path = self.source / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        if modified is not None:
+            os.utime(path, (modified, modified))
+        return path
+
+    def run(self, stages: tuple[str, ...] = STAGES, allow_deletes: bool = False) -> RunReport:
+        return run_once(self.settings, stages, allow_deletes, Progress(terminal=False))
+
+    def search(self, query: str, **limits) -> SearchReport:
+        return search(self.settings, query, **limits)
+
+    def lake(self) -> Lake:
+        return open_lake(self.spark, self.settings)
+
+    def rows(self, table: Table, *columns: str) -> list[tuple]:
+        return sorted(tuple(row) for row in self.lake().tables.read(table).select(*columns).collect())
+
+    def assert_mirrored(self) -> int:
+        """Milvus holds exactly the keys of `embeddings`, once each, range by range. Gives their number."""
+        report = status(self.settings)
+        unequal = {name: rows for name, rows in report.partitions.items() if rows["state"] != "equal"}
+        assert not unequal
+        keys = [key for (key,) in self.rows(EMBEDDINGS, "chunk_id")]
+        assert len(keys) == len(set(keys)) == sum(rows["milvus_rows"] for rows in report.partitions.values())
+        assert self.keys_in_milvus() == keys
+        return len(keys)
+
+    def keys_in_milvus(self) -> list[str]:
+        client = connect(MilvusAddress(self.settings.milvus.uri))
+        if client.list_partitions(self.settings.milvus.collection) == ["_default"]:
+            # Nothing is loaded, so nothing can be asked; and nothing is there.
+            return []
+        found = client.query_iterator(
+            self.settings.milvus.collection, output_fields=["chunk_id"], consistency_level="Strong"
+        )
+        keys = []
+        while batch := found.next():
+            keys += [row["chunk_id"] for row in batch]
+        return sorted(keys)
+
+
+@pytest.fixture(scope="session")
+def empty_lake(spark, tmp_path_factory) -> Path:
+    """A lake without rows, made once: to copy it is quicker than to make its tables for every test."""
+    path = tmp_path_factory.mktemp("empty") / "lake"
+    open_lake(spark, load_settings("local", [f"lake.path={path}"], {}), create=True)
+    return path
+
+
+@pytest.fixture
+def lakehouse(spark, milvus, empty_lake, tmp_path) -> Lakehouse:
+    source = tmp_path / "source"
+    source.mkdir()
+    shutil.copytree(empty_lake, tmp_path / "lake")
+    settings = load_settings(
+        "local",
+        [
+            f"source.path={source}",
+            f"lake.path={tmp_path / 'lake'}",
+            f"milvus.uri={milvus.uri}",
+            f"milvus.collection=test_{uuid.uuid4().hex[:8]}",
+        ],
+        {},
+    )
+    return Lakehouse(spark, source, settings)
