@@ -233,7 +233,7 @@ def test_a_load_that_died_before_its_routes_were_published_is_made_good_by_the_n
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("lakevec.jobs.load.publish", die)
+        patch.setattr("lakevec.jobs.carry_out.publish", die)
         with pytest.raises(KeyboardInterrupt):
             bench.load()
     bench.delete("k4")

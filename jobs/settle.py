@@ -1,0 +1,38 @@
+"""After the writing: every patched range must show the rows that it should."""
+
+from .carry_out import Work, carry_out
+from .errors import MilvusError
+from .mirror import Mirror
+from .progress import Progress
+from .vectors import partitions
+from .vectors.partitions import Generation
+from .vectors.plan import RangeAction
+
+# How long upserts and deletes may take to be seen.
+SEEN_SECONDS = 10.0
+
+
+def settle(mirror: Mirror, work: Work, actions: list[RangeAction], progress: Progress) -> None:
+    """Wait until the patched ranges show the rows that they should; write those anew that do not."""
+    differing = unsettled(mirror, work, [action.range for action in actions if action.way == "patch"])
+    if not differing:
+        return
+    # Milvus did not hold what its routes promised.
+    progress.log("load.repaired", **{name: f"{rows} rows" for name, rows in differing.items()})
+    counted = work.done.loaded, [*work.done.patched]
+    carry_out(mirror, work, [RangeAction(name, "patch", whole=True) for name in differing], lambda _: None)
+    # The rows and ranges are counted already.
+    work.done.loaded, work.done.patched = counted
+    differing = unsettled(mirror, work, list(differing))
+    for name, rows in differing.items():
+        raise MilvusError(
+            f"Time range {name} of {mirror.collection} shows {rows:,} rows in Milvus, but `embeddings` has "
+            f"{mirror.desired[name]:,}, after all were written anew. See the server's log; dropping the collection "
+            "makes the next load fill it from nothing."
+        )
+
+
+def unsettled(mirror: Mirror, work: Work, ranges: list[str]) -> dict[str, int]:
+    expected = {Generation(name, work.routes.generations[name]): mirror.desired[name] for name in ranges}
+    found = partitions.wait_for_rows(mirror.client, mirror.collection, expected, SEEN_SECONDS)
+    return {generation.range: rows for generation, rows in found.items()}
