@@ -17,5 +17,9 @@ class SourceError(LakevecError):
     """The source of documents cannot be read, or lost more files than is credible."""
 
 
+class LakeBusyError(LakevecError):
+    """Another command works on the same stages of the lake; nothing was started."""
+
+
 class MilvusError(LakevecError):
     """Milvus refused, failed or cannot be reached."""

@@ -11,6 +11,7 @@ from .chunk import chunk
 from .embed import embed
 from .ingest import ingest
 from .lake.lake import lake_path, open_lake
+from .lake.lock import STAGES, locked
 from .lake.session import spark_session
 from .lake.source import check_source, source_root
 from .load import Loaded, load
@@ -21,8 +22,6 @@ from .vectors.server import server_folder, staging_folder
 
 # A source that never rests must not keep a run from ending: the next run goes on.
 MOST_ROUNDS = 20
-
-STAGES = ("ingest", "chunk", "embed", "load")
 
 Outcome = TypeVar("Outcome")
 
@@ -85,7 +84,7 @@ def run_once(
 ) -> RunReport:
     """Work off all that there is for these stages; for all of them, until a listing differs in nothing.
 
-    Raises LakevecError: ConfigurationError, SourceError, MilvusError.
+    Raises LakevecError: ConfigurationError, SourceError, LakeBusyError, MilvusError.
     """
     progress = progress or Progress()
     report = RunReport()
@@ -106,6 +105,7 @@ def run_once(
         if "ingest" in stages:
             # What is wrong with the settings is told before anything is started or made.
             check_source(source_root(required(settings.source.path, "source.path")))
+        stack.enter_context(locked(settings, "run" if stages == STAGES else " ".join(stages), stages))
         progress.log("run.starting", stages=" ".join(stages), lake=lake_path(settings))
         # Spark before Milvus: its JVM is a fork of this process, which should not speak gRPC by then.
         lake = open_lake(spark_session(settings.spark), settings, create="ingest" in stages)

@@ -179,6 +179,24 @@ PARTITIONS = Table(
     ),
 )
 
+# Not part of the lake's content: made where locks cannot be files (lease.py).
+LOCKS = Table(
+    "locks",
+    "Who works on a stage of this lake, and until when",
+    ("stage",),
+    StructType(
+        [
+            column("stage", TEXT, "Stage whose tables it writes", required=True),
+            column("owner", TEXT, "The holder, different each time"),
+            column("command", TEXT, "Command, without options"),
+            column("host", TEXT, "Machine"),
+            column("pid", LONG, "Process"),
+            column("since", TIME, "When it was taken"),
+            column("until", TIME, "When it may be taken over, unless it is renewed"),
+        ]
+    ),
+)
+
 TABLES = (FILES, DOCUMENTS, CHUNKS, VECTORS, EMBEDDINGS, PARTITIONS)
 
 
