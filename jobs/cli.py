@@ -130,6 +130,22 @@ def status(context: typer.Context) -> None:
         invocation.answer(look(settings), print_status)
 
 
+@app.command()
+def retry(
+    context: typer.Context,
+    path: Annotated[
+        str | None, typer.Option(metavar="GLOB", help="Only files whose path in the source matches; unset: all.")
+    ] = None,
+) -> None:
+    """Read quarantined files again, and say what became of each."""
+    invocation: Invocation = context.obj
+    with failures_told(invocation):
+        settings = invocation.settings()
+        from .retry import retry as again
+
+        invocation.answer(again(settings, path, Progress(False if invocation.json else None)), print_retry)
+
+
 @server_app.command("start")
 def server_start(context: typer.Context) -> None:
     """Start the server, or find it running; it stays until it is stopped."""
@@ -240,6 +256,16 @@ def print_run(report: Any) -> None:
     )
 
 
+def print_retry(report: Any) -> None:
+    if not report.files:
+        print("No file is quarantined: there is nothing to read again.")
+        return
+    for file in report.files:
+        what = f"{file.reason} ({file.attempts:,} attempts)" if file.reason else f"{file.documents:,} documents"
+        print(f"{file.state:<12}{file.uri}" + ("" if file.state == "gone" else f"\n            {what}"))
+    print_run(report.run)
+
+
 def print_hits(report: Any) -> None:
     for number, hit in enumerate(report.hits, 1):
         # A title is often the first heading as well.
@@ -266,6 +292,9 @@ def print_status(report: Any) -> None:
         print(f"\n{len(report.quarantined)} files quarantined")
         for file in report.quarantined:
             print(f"  {file['uri']}\n    {file['reason']}")
+            if file["documents"]:
+                read = f"{file['answers_from']:%Y-%m-%d %H:%M}" if file["answers_from"] else "an earlier run"
+                print(f"    {file['documents']:,} documents of its version from {read} still answer")
 
 
 def main() -> None:

@@ -2,15 +2,16 @@
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import pyarrow as pa
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from ..udfs.documents import Limits, documents_of
+from ..udfs.documents import Forgotten, Limits, documents_of
 from ..udfs.keys import bytes_hash
 from .errors import LakevecError, SourceError
 from .lake.changes import DELETE, apply, reconcile
@@ -37,6 +38,7 @@ SMALL_SOURCE = 20
 PARSED_SCHEMA = """
     uri string, size bigint, modified_at timestamp,
     state string, hash string, documents int, error_stage string, error_class string, error_message string,
+    forgotten array<string>,
     doc_id string, part string, title string, titled boolean, media_type string, text string,
     headings array<struct<start: int, end: int, level: int, text: string>>,
     pages array<struct<start: int, end: int, number: int>>,
@@ -96,12 +98,15 @@ def follow(
     done: Ingested,
 ) -> None:
     """Bring `documents` and `files` to the state of one listing, the newest files first."""
-    rows = materialised(differences(listing, lake.tables.read(FILES)))
+    files = lake.tables.read(FILES)
+    rows = materialised(differences(listing, files))
+    # Before the rows of what is gone are: a forgotten file that moved stays forgotten.
+    forgotten = forgotten_bytes(files)
     number = {row["change"]: row["count"] for row in rows.groupBy("change").count().collect()}
     done.changes += sum(number.values()) - number.get("unread", 0)
     if number.get("gone"):
         if not allow_deletes:
-            guard(rows, number["gone"], lake.tables.read(FILES).count(), root, settings)
+            guard(rows, number["gone"], files.count(), root, settings)
         done.deleted += remove(lake, rows.where("change = 'gone'").select("uri"))
         progress.log("files.deleted", files=number["gone"], documents=done.deleted)
     waiting = sum(number.values()) - number.get("gone", 0)
@@ -113,7 +118,7 @@ def follow(
         while taken < waiting:
             begun = time.monotonic()
             piece = newest_first.where(F.col("number").between(taken + 1, taken + size))
-            advance(ingest_piece(lake, piece, root, settings, done))
+            advance(ingest_piece(lake, piece, root, settings, forgotten, done))
             taken += size
             size = min(int(size * PIECE_SECONDS / (time.monotonic() - begun)) + 1, settings.ingest.max_files)
 
@@ -121,7 +126,8 @@ def follow(
 def differences(listing: DataFrame, files: DataFrame) -> DataFrame:
     """Files that differ: change is new, changed, gone, or unread, where reading failed the last time.
 
-    known_hash: of the bytes that were parsed; last_hash: of the bytes that were read.
+    known_hash: of the bytes that were parsed; last_hash: of the bytes that were read. A forgotten
+    file differs only when it is gone; one whose known time is null is read again (`lakevec retry`).
     """
     known = files.select(
         "uri",
@@ -131,9 +137,13 @@ def differences(listing: DataFrame, files: DataFrame) -> DataFrame:
         F.col("modified_at").alias("known_modified_at"),
         F.when(F.col("state") == "parsed", F.col("hash")).alias("known_hash"),
         F.col("reason.attempts").alias("attempts"),
+        (F.col("state") == "forgotten").alias("is_forgotten"),
+        "forgotten",
         F.lit(True).alias("is_known"),
     )
-    is_same = (F.col("size") == F.col("known_size")) & (F.col("modified_at") == F.col("known_modified_at"))
+    is_same = F.col("size").eqNullSafe(F.col("known_size")) & (
+        F.col("modified_at").eqNullSafe(F.col("known_modified_at"))
+    )
     return (
         listing.withColumn("is_listed", F.lit(True))
         .join(known, "uri", "full_outer")
@@ -141,13 +151,26 @@ def differences(listing: DataFrame, files: DataFrame) -> DataFrame:
             "change",
             F.when(F.col("is_listed").isNull(), "gone")
             .when(F.col("is_known").isNull(), "new")
+            .when(F.col("is_forgotten"), None)
             .when(~is_same, "changed")
             # Its bytes could not be had: that may pass.
             .when(F.col("was_unread"), "unread"),
         )
         .where("change is not null")
-        .select("uri", "size", "modified_at", "known_size", "known_hash", "last_hash", "attempts", "change")
+        .select(
+            "uri", "size", "modified_at", "known_size", "known_hash", "last_hash", "attempts", "forgotten", "change"
+        )
     )
+
+
+def forgotten_bytes(files: DataFrame) -> dict[str, Forgotten]:
+    """What must not come back under another name, by the hash of the file's bytes."""
+    is_whole = F.col("state") == "forgotten"
+    rows = files.where(F.col("hash").isNotNull() & (is_whole | (F.size("forgotten") > 0)))
+    return {
+        row["hash"]: Forgotten(row["uri"], None if row["state"] == "forgotten" else tuple(row["forgotten"]))
+        for row in rows.select("hash", "uri", "state", "forgotten").collect()
+    }
 
 
 def numbered(waiting: DataFrame) -> DataFrame:
@@ -194,19 +217,21 @@ def hashed(read: Callable[[str], bytes], batches: Iterator[pa.RecordBatch]) -> I
         yield pa.RecordBatch.from_arrays([pa.array(hashes, pa.string())], ["hash"])
 
 
-def ingest_piece(lake: Lake, piece: DataFrame, root: str, settings: Settings, done: Ingested) -> int:
+def ingest_piece(
+    lake: Lake, piece: DataFrame, root: str, settings: Settings, forgotten: Mapping[str, Forgotten], done: Ingested
+) -> int:
     """Read, parse and commit some files; `documents` first, so that a crash between repeats the work."""
     limits = Limits(settings.parse.timeout_seconds, settings.parse.memory_mb)
     tasks = task_count(lake, piece.count())
     parsed = materialised(
-        piece.select("uri", "size", "modified_at", "known_hash")
+        piece.select("uri", "size", "modified_at", "known_hash", "forgotten")
         .repartition(tasks)
-        .mapInArrow(partial(documents_in, root, limits), PARSED_SCHEMA)
+        .mapInArrow(partial(documents_in, root, limits, dict(forgotten)), PARSED_SCHEMA)
     )
-    outcomes = parsed.where("doc_id is null")
+    outcomes = parsed.where("doc_id is null").withColumn("replaces", replaces(settings.ingest.unreadable))
     documents = parsed.where("doc_id is not null")
     present = lake.tables.read(DOCUMENTS)
-    replaced = outcomes.where("state = 'parsed'").select("uri")
+    replaced = outcomes.where("replaces").select("uri")
     actions = reconcile(
         documents.select(*[name for name in DOCUMENTS.schema.names if name != "changed_at"]).withColumn(
             "changed_at", F.current_timestamp()
@@ -223,8 +248,20 @@ def ingest_piece(lake: Lake, piece: DataFrame, root: str, settings: Settings, do
     return sum(states.values())
 
 
-def documents_in(root: str, limits: Limits, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    return documents_of(batches, partial(read_file, root), limits)
+def replaces(unreadable: Literal["keep", "remove"]) -> Column:
+    """Whether an outcome's documents, which may be none, take the place of those that are known of its file."""
+    is_settled = F.col("state").isin("parsed", "forgotten")
+    if unreadable == "keep":
+        return is_settled
+    # An error of the disk or the network is not the file's.
+    is_its_own = (F.col("error_stage") == "parse") | F.col("error_class").isin(LASTING)
+    return is_settled | ((F.col("state") == "quarantined") & is_its_own)
+
+
+def documents_in(
+    root: str, limits: Limits, forgotten: Mapping[str, Forgotten], batches: Iterator[pa.RecordBatch]
+) -> Iterator[pa.RecordBatch]:
+    return documents_of(batches, partial(read_file, root), limits, forgotten)
 
 
 def reconcile_files(outcomes: DataFrame, piece: DataFrame, files: DataFrame) -> DataFrame:
@@ -233,6 +270,7 @@ def reconcile_files(outcomes: DataFrame, piece: DataFrame, files: DataFrame) -> 
         "uri",
         F.col("hash").alias("hash_before"),
         F.col("documents").alias("documents_before"),
+        F.col("parsed_at").alias("parsed_before"),
     )
     reason = F.struct(
         F.col("error_stage").alias("stage"),
@@ -252,10 +290,14 @@ def reconcile_files(outcomes: DataFrame, piece: DataFrame, files: DataFrame) -> 
             "hash",
             F.when(F.col("state") == "touched", "parsed").otherwise(F.col("state")).alias("state"),
             F.when(F.col("state") == "quarantined", reason).alias("reason"),
-            F.when(F.col("state") == "parsed", F.col("documents"))
+            F.when(F.col("replaces"), F.coalesce("documents", F.lit(0)))
             .otherwise(F.coalesce("documents_before", F.lit(0)))
             .alias("documents"),
             F.current_timestamp().alias("seen_at"),
+            F.when(F.col("state") == "parsed", F.current_timestamp())
+            .when(~F.col("replaces"), F.col("parsed_before"))
+            .alias("parsed_at"),
+            "forgotten",
         )
     )
     present = files.join(F.broadcast(desired.select("uri")), "uri", "left_semi")

@@ -81,9 +81,11 @@ def run_once(
     stages: tuple[str, ...] = STAGES,
     allow_deletes: bool = False,
     progress: Progress | None = None,
+    is_locked: bool = False,
 ) -> RunReport:
     """Work off all that there is for these stages; for all of them, until a listing differs in nothing.
 
+    is_locked: the caller holds the locks of these stages.
     Raises LakevecError: ConfigurationError, SourceError, LakeBusyError, MilvusError.
     """
     progress = progress or Progress()
@@ -105,7 +107,8 @@ def run_once(
         if "ingest" in stages:
             # What is wrong with the settings is told before anything is started or made.
             check_source(source_root(required(settings.source.path, "source.path")))
-        stack.enter_context(locked(settings, "run" if stages == STAGES else " ".join(stages), stages))
+        if not is_locked:
+            stack.enter_context(locked(settings, "run" if stages == STAGES else " ".join(stages), stages))
         progress.log("run.starting", stages=" ".join(stages), lake=lake_path(settings))
         # Spark before Milvus: its JVM is a fork of this process, which should not speak gRPC by then.
         lake = open_lake(spark_session(settings.spark), settings, create="ingest" in stages)

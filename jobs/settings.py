@@ -50,6 +50,10 @@ class Source(Section):
 
 class Ingest(Section):
     max_files: int = Field(5000, ge=1, description="Files read, parsed and committed at a time, newest first")
+    unreadable: Literal["keep", "remove"] = Field(
+        "keep",
+        description="When a new version of a known file cannot be parsed: keep its old text in the index, or remove it",
+    )
 
 
 class Parse(Section):

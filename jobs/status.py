@@ -3,6 +3,7 @@
 import json
 import time
 from dataclasses import dataclass
+from datetime import UTC
 from typing import Any
 
 from pyarrow import fs
@@ -26,13 +27,15 @@ from .vectors.search import partition_counts
 @dataclass(frozen=True)
 class StatusReport:
     """tables: name -> rows, version. partitions: range -> milvus_rows, lake_rows, state ("equal",
-    "behind" where `embeddings` has changes that Milvus has not seen, "different"). lag_seconds: by
-    stage, how long its oldest waiting change has waited; 0 where nothing waits, None where unknown."""
+    "behind" where `embeddings` has changes that Milvus has not seen, "different"). quarantined: uri, reason,
+    attempts, since (when it was tried last), documents (that an older version of it still answers with) and
+    answers_from (when that version was read; None where none is). lag_seconds: by stage, how long its
+    oldest waiting change has waited; 0 where nothing waits, None where unknown."""
 
     tables: dict[str, dict[str, int]]
     collection: str
     partitions: dict[str, dict[str, Any]]
-    quarantined: list[dict[str, str]]
+    quarantined: list[dict[str, Any]]
     lag_seconds: dict[str, float | None]
 
 
@@ -51,7 +54,14 @@ def status(settings: Settings) -> StatusReport:
         name,
         partitions(lake, in_milvus, loaded_version < versions[EMBEDDINGS.name]),
         [
-            {"uri": row["uri"], "reason": f"{row['error_class']}: {row['message']}"}
+            {
+                "uri": row["uri"],
+                "reason": f"{row['error_class']}: {row['message']}",
+                "attempts": row["attempts"],
+                "since": row["at"].astimezone(UTC),
+                "documents": row["documents"],
+                "answers_from": row["parsed_at"] and row["parsed_at"].astimezone(UTC),
+            }
             for row in lake.tables.quarantine().orderBy("uri").collect()
         ],
         {

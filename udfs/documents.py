@@ -4,7 +4,7 @@ Every file gives one row that says what became of it (`doc_id` is null there), a
 its documents. A file that fails costs nothing but itself.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -28,13 +28,15 @@ SCHEMA = pa.schema(
         ("uri", pa.string()),
         ("size", pa.int64()),
         ("modified_at", pa.timestamp("us", tz="UTC")),
-        # what became of the file: parsed, quarantined, touched (other time, same bytes), vanished
+        # what became of the file: parsed, quarantined, touched (other time, same bytes), vanished, forgotten
         ("state", pa.string()),
         ("hash", pa.string()),
         ("documents", pa.int32()),
         ("error_stage", pa.string()),
         ("error_class", pa.string()),
         ("error_message", pa.string()),
+        # documents of it that stay away
+        ("forgotten", pa.list_(pa.string())),
         # one document
         ("doc_id", pa.string()),
         ("part", pa.string()),
@@ -66,6 +68,17 @@ class Limits:
     memory_mb: int
 
 
+@dataclass(frozen=True)
+class Forgotten:
+    """What was erased from one file and must not come back with it: these documents, or (None) all of it."""
+
+    uri: str
+    doc_ids: tuple[str, ...] | None
+
+    def holds(self, part: str) -> bool:
+        return self.doc_ids is None or doc_id(self.uri, part) in self.doc_ids
+
+
 @cache
 def kept_parser(limits: Limits) -> IsolatedParser:
     """One child process per worker, kept over files and micro-batches."""
@@ -73,18 +86,22 @@ def kept_parser(limits: Limits) -> IsolatedParser:
 
 
 def documents_of(
-    batches: Iterator[pa.RecordBatch], read: Callable[[str], bytes], limits: Limits
+    batches: Iterator[pa.RecordBatch],
+    read: Callable[[str], bytes],
+    limits: Limits,
+    forgotten: Mapping[str, Forgotten],
 ) -> Iterator[pa.RecordBatch]:
-    """Rows of SCHEMA for rows of (uri, size, modified_at, known_hash).
+    """Rows of SCHEMA for rows of (uri, size, modified_at, known_hash, forgotten).
 
     known_hash is the hash of the bytes that were parsed before, or null; equal bytes are not parsed
-    again.
+    again. forgotten, of a row: doc_ids of the file that stay away; of the whole: what stays away under
+    any name, by the hash of the file's bytes.
     """
     rows: list[dict] = []
     characters = 0
     for batch in batches:
         for file in batch.to_pylist():
-            for row in rows_of_file(file, read, limits):
+            for row in rows_of_file(file, read, limits, forgotten):
                 rows.append(row)
                 characters += len(row.get("text") or "")
                 if characters >= CHARACTERS_PER_BATCH:
@@ -94,8 +111,10 @@ def documents_of(
         yield pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
 
 
-def rows_of_file(file: dict, read: Callable[[str], bytes], limits: Limits) -> list[dict]:
-    outcome = {key: file[key] for key in ("uri", "size", "modified_at")}
+def rows_of_file(
+    file: dict, read: Callable[[str], bytes], limits: Limits, forgotten: Mapping[str, Forgotten]
+) -> list[dict]:
+    outcome = {key: file[key] for key in ("uri", "size", "modified_at", "forgotten")}
     if file["size"] > min(limits.memory_mb, LARGEST_FILE_MB) * 2**20:
         most = f"the {LARGEST_FILE_MB} MB that are read"
         if limits.memory_mb < LARGEST_FILE_MB:
@@ -113,15 +132,21 @@ def rows_of_file(file: dict, read: Callable[[str], bytes], limits: Limits) -> li
     outcome["hash"] = bytes_hash(data)
     if outcome["hash"] == file["known_hash"]:
         return [{**outcome, "state": "touched"}]
+    elsewhere = forgotten.get(outcome["hash"])
+    if elsewhere and elsewhere.doc_ids is None:
+        return [{**outcome, "state": "forgotten"}]
     # The folder is part of the name: a day of a Slack export is known by its channel's folder.
     name = "/".join(PurePosixPath(file["uri"]).parts[-2:])
     try:
         documents = kept_parser(limits).parse(data, name)
-        # A key twice would end the MERGE of everybody's rows: the later of two equal parts holds.
-        rows = list({row["doc_id"]: row for row in (row_of_document(d, file) for d in documents)}.values())
     except ParseError as error:
         return [{**outcome, "state": "quarantined", **failure("parse", error)}]
-    return [*rows, {**outcome, "state": "parsed", "documents": len(rows)}]
+    held = [Forgotten(file["uri"], tuple(file["forgotten"] or ())), *([elsewhere] if elsewhere else [])]
+    away = {doc_id(file["uri"], d.part) for d in documents if any(each.holds(d.part) for each in held)}
+    # A key twice would end the MERGE of everybody's rows: the later of two equal parts holds.
+    rows = {row["doc_id"]: row for row in (row_of_document(d, file) for d in documents) if row["doc_id"] not in away}
+    outcome["forgotten"] = sorted(away.union(file["forgotten"] or ())) or None
+    return [*rows.values(), {**outcome, "state": "parsed", "documents": len(rows)}]
 
 
 def row_of_document(document: Document, file: dict) -> dict:

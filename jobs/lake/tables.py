@@ -62,10 +62,12 @@ FILES = Table(
             column("size", LONG, "Bytes"),
             column("modified_at", TIME, "The file's modification time"),
             column("hash", TEXT, "Hash of the bytes"),
-            column("state", TEXT, "parsed or quarantined"),
+            column("state", TEXT, "parsed, quarantined or forgotten"),
             column("reason", REASON, "Why it is quarantined: stage, error class, message, attempts, time"),
             column("documents", INT, "Documents that it holds"),
             column("seen_at", TIME, "When this version of it was read"),
+            column("parsed_at", TIME, "When the version was parsed that its documents come from; null without any"),
+            column("forgotten", ArrayType(TEXT), "doc_ids within it that `lakevec forget` erased and keeps away"),
         ]
     ),
 )
@@ -279,5 +281,12 @@ class LakeTables:
         return self.delta(table).history(1).select("version").first()[0]  # pyright: ignore[reportOptionalSubscript]
 
     def quarantine(self) -> DataFrame:
-        """Files that could not be turned into documents, and why: (uri, stage, error_class, ...)."""
-        return self.read(FILES).where(F.col("state") == "quarantined").select("uri", "modified_at", "reason.*")
+        """Files that could not be turned into documents, and why: (uri, stage, error_class, ...).
+
+        documents, parsed_at: what an older version still answers with, and when that was parsed.
+        """
+        return (
+            self.read(FILES)
+            .where(F.col("state") == "quarantined")
+            .select("uri", "modified_at", "documents", "parsed_at", "reason.*")
+        )

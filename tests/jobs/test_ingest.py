@@ -1,5 +1,6 @@
 import os
 import shutil
+from datetime import UTC
 
 import pytest
 from lakevec.jobs.errors import ConfigurationError, SourceError
@@ -70,15 +71,30 @@ def test_a_bad_file_is_quarantined_with_its_reason_and_costs_nothing_else(lakeho
     assert all(row["message"] and row["attempts"] == 1 and row["at"] for row in quarantined)
 
 
-def test_a_quarantined_new_version_keeps_the_old_document(lakehouse):
+def test_a_quarantined_new_version_keeps_the_old_document_or_removes_it_by_setting_until_one_can_be_read(lakehouse):
+    broken = b"\x00\x01\x02\x03" * 100
     lakehouse.write("a.html", "<p>good</p>", modified=1_700_000_000)
     lakehouse.run(INGEST)
+    ((read_at,),) = lakehouse.rows(FILES, "parsed_at")
 
-    lakehouse.write("a.html", b"\x00\x01\x02\x03" * 100, modified=1_700_000_001)
-    report = lakehouse.run(INGEST)
-
-    assert report.quarantined == 1
+    lakehouse.write("a.html", broken, modified=1_700_000_001)
+    assert lakehouse.run(INGEST).quarantined == 1
     assert texts(lakehouse) == ["good"]
+    assert lakehouse.rows(FILES, "state", "documents", "parsed_at") == [("quarantined", 1, read_at)]
+    (told,) = status(lakehouse.settings).quarantined
+    assert (told["documents"], told["answers_from"], told["attempts"]) == (1, read_at.astimezone(UTC), 1)
+
+    setting = lakehouse.settings.ingest.model_copy(update={"unreadable": "remove"})
+    lakehouse.settings = lakehouse.settings.model_copy(update={"ingest": setting})
+    lakehouse.write("a.html", broken * 2, modified=1_700_000_002)
+    report = lakehouse.run(INGEST)
+    assert (report.quarantined, report.deleted) == (1, 1)
+    assert texts(lakehouse) == []
+    assert lakehouse.rows(FILES, "documents", "parsed_at", "reason.attempts") == [(0, None, 2)]
+
+    lakehouse.write("a.html", "<p>better</p>", modified=1_700_000_003)
+    assert lakehouse.run(INGEST).documents == 1
+    assert lakehouse.rows(FILES, "state", "documents", "reason") == [("parsed", 1, None)]
 
 
 def test_messages_of_an_mbox_come_and_go(lakehouse):

@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pytest
 from lakevec.udfs import documents
-from lakevec.udfs.documents import SCHEMA, Limits, documents_of, kept_parser
+from lakevec.udfs.documents import SCHEMA, Forgotten, Limits, documents_of, kept_parser
 from lakevec.udfs.keys import bytes_hash, doc_id
 
 MODIFIED = datetime(2023, 3, 1, 12, tzinfo=UTC)
@@ -32,7 +32,12 @@ def stopped_child():
 
 
 def rows(
-    files: dict[str, bytes | OSError], limits: Limits = LIMITS, known: dict[str, str] | None = None, **sizes: int
+    files: dict[str, bytes | OSError],
+    limits: Limits = LIMITS,
+    known: dict[str, str] | None = None,
+    gone: dict[str, list[str]] | None = None,
+    forgotten: dict[str, Forgotten] | None = None,
+    **sizes: int,
 ) -> list[dict]:
     """What documents_of makes of these files, all in one batch; each row without its nulls."""
 
@@ -49,14 +54,16 @@ def rows(
                 "size": sizes.get(uri, len(content) if isinstance(content, bytes) else 1),
                 "modified_at": MODIFIED,
                 "known_hash": (known or {}).get(uri),
+                "forgotten": (gone or {}).get(uri),
             }
             for uri, content in files.items()
         ],
-        schema=pa.schema([SCHEMA.field("uri"), SCHEMA.field("size"), SCHEMA.field("modified_at")]).append(
-            pa.field("known_hash", pa.string())
+        schema=pa.schema(
+            [SCHEMA.field(name) for name in ("uri", "size", "modified_at", "forgotten")]
+            + [pa.field("known_hash", pa.string())]
         ),
     )
-    batches = list(documents_of(iter([batch]), read, limits))
+    batches = list(documents_of(iter([batch]), read, limits, forgotten or {}))
     assert all(batch.schema == SCHEMA for batch in batches)
     return [
         {name: value for name, value in row.items() if value is not None}
@@ -172,7 +179,27 @@ def test_a_file_larger_than_memory_or_than_any_that_is_read_is_never_read(memory
 def test_large_texts_are_handed_on_in_several_batches(monkeypatch):
     monkeypatch.setattr(documents, "CHARACTERS_PER_BATCH", 10)
     batch = pa.RecordBatch.from_pylist(
-        [{"uri": "a.mbox", "size": len(MBOX), "modified_at": MODIFIED, "known_hash": None}]
+        [{"uri": "a.mbox", "size": len(MBOX), "modified_at": MODIFIED, "known_hash": None, "forgotten": None}]
     )
-    batches = list(documents_of(iter([batch]), lambda uri: MBOX, LIMITS))
+    batches = list(documents_of(iter([batch]), lambda uri: MBOX, LIMITS, {}))
     assert [batch.column("part").to_pylist() for batch in batches] == [["<1@example.org>"], ["<2@example.org>"], [None]]
+
+
+def test_what_was_forgotten_of_a_file_stays_away_when_the_file_changes_or_is_copied():
+    first, second = doc_id("a.mbox", "<1@example.org>"), doc_id("a.mbox", "<2@example.org>")
+    longer = MBOX + b"\nFrom c Sun May 19 09:15:00 2024\nSubject: Three\nMessage-ID: <3@example.org>\n\nThird\n"
+
+    *kept, outcome = rows({"a.mbox": longer}, gone={"a.mbox": [first]})
+    assert [row["title"] for row in kept] == ["Two", "Three"]
+    assert (outcome["state"], outcome["documents"], outcome["forgotten"]) == ("parsed", 2, [first])
+
+    erased = {bytes_hash(MBOX): Forgotten("a.mbox", (second,))}
+    *kept, outcome = rows({"copy.mbox": MBOX}, forgotten=erased)
+    assert [row["title"] for row in kept] == ["One"]
+    assert outcome["forgotten"] == [doc_id("copy.mbox", "<2@example.org>")]
+
+
+def test_a_copy_of_a_forgotten_file_is_not_parsed():
+    erased = {bytes_hash(MARKDOWN): Forgotten("travel.md", None)}
+    [outcome] = rows({"copy.md": MARKDOWN}, forgotten=erased)
+    assert (outcome["state"], outcome["hash"]) == ("forgotten", bytes_hash(MARKDOWN))
