@@ -7,7 +7,8 @@ from pyspark.sql import DataFrame
 
 from ..udfs.chunk import Chunking, chunks_of
 from ..udfs.model import Model
-from .lake.changes import apply, last_changes, reconcile, rows_with, without_parent
+from .flow import Flow
+from .lake.changes import apply, children_of, last_changes, reconcile, without_parent
 from .lake.lake import Lake
 from .lake.session import materialised, parallel_tasks
 from .lake.stream import work_off
@@ -24,11 +25,12 @@ class Chunked:
     deleted: int = 0
 
 
-def chunk(lake: Lake, progress: Progress) -> Chunked:
-    """Work off the change feed of `documents`."""
+def chunk(lake: Lake, progress: Progress, flow: Flow | None = None) -> Chunked:
+    """Work off the change feed of `documents`: what there is, or with `flow` until that stops."""
     done = Chunked()
 
     def handle(feed: DataFrame, _: int) -> None:
+        begun = flow.begun(flow.documents) if flow else 0
         changed = materialised(last_changes(feed, "doc_id"))
         documents = changed.count()
         with progress.task("chunk", "documents", documents) as advance:
@@ -38,18 +40,25 @@ def chunk(lake: Lake, progress: Progress) -> Chunked:
                 lake.chunking,
                 parallel_tasks(lake.tables.spark),
             )
-            present = rows_with(lake.tables.read(CHUNKS), changed, "doc_id", documents)
-            merged = apply(lake.tables, CHUNKS, reconcile(desired, present, CHUNKS))
+            present = children_of(lake.tables.read(CHUNKS), CHUNKS, "doc_id", changed, documents)
+            merged = apply(lake.tables, CHUNKS, reconcile(desired, present, CHUNKS), announce)
             advance(documents)
+        if flow:
+            flow.done(flow.documents, begun)
         done.documents += documents
         done.chunks += merged["insert"] + merged["update"]
         done.deleted += merged["delete"]
+
+    def announce(chunks: int) -> None:
+        if flow:
+            flow.announce(flow.chunks, chunks)
+            flow.chunks_seen += chunks
 
     def begin_anew() -> None:
         orphans = without_parent(lake.tables.read(CHUNKS), lake.tables.read(DOCUMENTS), "doc_id", CHUNKS)
         done.deleted += apply(lake.tables, CHUNKS, orphans)["delete"]
 
-    work_off(lambda: lake.tables.feed(DOCUMENTS), lake.checkpoint("chunk"), handle, begin_anew)
+    work_off(lambda: lake.tables.feed(DOCUMENTS), lake.checkpoint("chunk"), handle, begin_anew, flow and flow.until)
     return done
 
 

@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 
 from ..udfs.embed import vectors_in
 from ..udfs.model import Model
+from .flow import Flow
 from .lake.changes import apply, last_changes, reconcile, rows_with, without_parent
 from .lake.lake import Lake
 from .lake.ranges import range_of
@@ -47,62 +48,87 @@ class Embedded:
     deleted: int = 0
 
 
-def embed(lake: Lake, settings: Settings, progress: Progress) -> Embedded:
-    """Work off the change feed of `chunks`."""
+def embed(lake: Lake, settings: Settings, progress: Progress, flow: Flow | None = None) -> Embedded:
+    """Work off the change feed of `chunks`: what there is, or with `flow` until that stops."""
     done = Embedded()
+    pieces = Pieces(settings.embed.piece_seconds, parallel_tasks(lake.tables.spark))
 
     def handle(feed: DataFrame, _: int) -> None:
+        begun = flow.begun(flow.chunks) if flow else 0
         changed = materialised(last_changes(feed, "chunk_id"))
         wanted, number = changed.where("not deleted"), changed.count()
-        embedded = embed_missing(lake, wanted, settings, progress)
+        embedded = embed_missing(lake, wanted, number, settings, progress, pieces)
         desired = embeddings_of(wanted, vectors_for(lake, wanted, number), lake.model.id, lake.granularity)
-        present = rows_with(lake.tables.read(EMBEDDINGS), changed, "chunk_id", number)
+        present = rows_with(lake.tables.read(EMBEDDINGS), "chunk_id", changed, number)
         merged = apply(lake.tables, EMBEDDINGS, reconcile(desired, present, EMBEDDINGS))
         written = merged["insert"] + merged["update"]
         done.embedded += embedded
         done.embeddings += written
         done.reused += max(written - embedded, 0)
         done.deleted += merged["delete"]
+        if flow:
+            flow.embedded_per_second = pieces.rate
+            flow.done(flow.chunks, begun)
+            flow.embeddings_changed.set()
 
     def begin_anew() -> None:
         orphans = without_parent(lake.tables.read(EMBEDDINGS), lake.tables.read(CHUNKS), "chunk_id", EMBEDDINGS)
         done.deleted += apply(lake.tables, EMBEDDINGS, orphans)["delete"]
 
-    work_off(lambda: lake.tables.feed(CHUNKS), lake.checkpoint("embed"), handle, begin_anew)
+    work_off(lambda: lake.tables.feed(CHUNKS), lake.checkpoint("embed"), handle, begin_anew, flow and flow.until)
     return done
 
 
-def embed_missing(lake: Lake, chunks: DataFrame, settings: Settings, progress: Progress) -> int:
+@dataclass
+class Pieces:
+    """How large pieces are: the first are small, the others take about `seconds`. rate: texts a second."""
+
+    seconds: float
+    tasks: int
+    rate: float | None = None
+
+    @property
+    def size(self) -> int:
+        return max(FIRST_PIECE * self.tasks, int((self.rate or 0) * self.seconds))
+
+    def took(self, texts: int, seconds: float) -> None:
+        """Measure; a few texts tell of the commit's time, not of the model's."""
+        rate = texts / seconds
+        if self.rate is None or texts >= FIRST_PIECE * self.tasks or rate > self.rate:
+            self.rate = rate
+
+
+def embed_missing(
+    lake: Lake, chunks: DataFrame, chunk_number: int, settings: Settings, progress: Progress, pieces: Pieces
+) -> int:
     """Embed the texts that have no vector yet, piece by piece into `vectors`. Gives their number.
 
-    A piece is committed before the next begins, so that a crash keeps what was done.
+    chunk_number: of the chunks. A piece is committed before the next begins, so that a crash keeps
+    what was done.
     """
     known = lake.tables.read(VECTORS).where(F.col("model_id") == lake.model.id).select("content_hash")
-    missing = materialised(
-        chunks.select("content_hash", F.concat("prefix", "text").alias("embedded"))
-        .dropDuplicates(["content_hash"])
-        .join(known, "content_hash", "left_anti")
-    )
+    texts = chunks.select("content_hash", F.concat("prefix", "text").alias("embedded")).dropDuplicates(["content_hash"])
+    known = rows_with(known, "content_hash", texts, chunk_number)
+    missing = materialised(texts.join(known, "content_hash", "left_anti"))
     number = missing.count()
-    tasks = parallel_tasks(lake.tables.spark)
     to_vector = embedding_udf(lake.model, settings.model)
     with progress.task("embed", "chunks", number) as advance:
-        first, size = 0, FIRST_PIECE * tasks
+        first = 0
         while number and first < HASH_RANGES:
-            end = min(first + max(1, HASH_RANGES * size // number), HASH_RANGES)
+            end = min(first + max(1, HASH_RANGES * pieces.size // number), HASH_RANGES)
+            is_all = end - first == HASH_RANGES
             piece = missing.where(F.col("content_hash").between(hash_at(first), hash_at(end)))
             first = end
-            embedded = piece.count()
+            embedded = number if is_all else piece.count()
             if not embedded:
                 continue
             begun = time.monotonic()
-            vectors = piece.repartition(min(tasks, embedded)).select(
+            vectors = piece.repartition(min(pieces.tasks, embedded)).select(
                 "content_hash", F.lit(lake.model.id).alias("model_id"), to_vector("embedded").alias("vector")
             )
             lake.tables.append(VECTORS, vectors)
             advance(embedded)
-            rate = embedded / (time.monotonic() - begun)
-            size = max(FIRST_PIECE * tasks, int(rate * settings.embed.piece_seconds))
+            pieces.took(embedded, time.monotonic() - begun)
     return number
 
 
@@ -137,7 +163,7 @@ def vectors_for(lake: Lake, chunks: DataFrame, number: int) -> DataFrame:
     """(content_hash, vector) for the texts of these chunks, of which there are `number` at most."""
     vectors = lake.tables.read(VECTORS).where(F.col("model_id") == lake.model.id)
     return (
-        rows_with(vectors, chunks, "content_hash", number)
+        rows_with(vectors, "content_hash", chunks, number)
         .select("content_hash", "vector")
         # A replayed append may have left a text twice.
         .dropDuplicates(["content_hash"])

@@ -4,22 +4,25 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql.types import StringType, StructField, StructType
 
 from ..udfs.documents import Forgotten, Limits, documents_of
 from ..udfs.keys import bytes_hash
 from .errors import LakevecError, SourceError
-from .lake.changes import DELETE, apply, reconcile
+from .flow import Flow
+from .lake.changes import DELETE, INSERT, UPDATE, apply, children_of, reconcile
 from .lake.lake import Lake
 from .lake.listing import listings
 from .lake.session import materialised, parallel_tasks
 from .lake.source import FileTooLarge, NameNotUtf8, check_source, read_file, source_root
-from .lake.stream import run_once
+from .lake.stream import run_stream
 from .lake.tables import DOCUMENTS, FILES
 from .progress import Progress
 from .settings import Settings, required
@@ -45,13 +48,19 @@ PARSED_SCHEMA = """
     doc_timestamp timestamp, doc_timestamp_origin string
 """
 
+# Of what a parsing task returns, what is true of a file.
+OUTCOME = (
+    *("uri", "size", "modified_at", "state", "hash", "documents", "forgotten"),
+    *("error_stage", "error_class", "error_message"),
+)
+
 
 @dataclass
 class Ingested:
     """What one run of this stage did.
 
     files_seen: the whole listing; changes: files that were new, changed or gone; documents: rows
-    written; deleted: documents deleted.
+    written; deleted: documents deleted; held_back: files whose deletion the guard does not believe.
     """
 
     files_seen: int = 0
@@ -59,84 +68,186 @@ class Ingested:
     documents: int = 0
     quarantined: int = 0
     deleted: int = 0
+    held_back: int = 0
 
 
-def ingest(lake: Lake, settings: Settings, progress: Progress, allow_deletes: bool = False) -> Ingested:
-    """Make `files` and `documents` follow the source, in one listing wholly worked off.
+class Ingest:
+    """The stage, on one source.
+
+    flow: that of a continuous run. There files are taken in as there is room, deletions that the guard
+    does not believe are held back, and a micro-batch lasts until the next listing is due. Without it
+    one listing is wholly worked off, and the guard raises SourceError before anything is deleted.
+    """
+
+    def __init__(
+        self,
+        lake: Lake,
+        settings: Settings,
+        progress: Progress,
+        allow_deletes: bool = False,
+        flow: Flow | None = None,
+    ):
+        self.lake, self.settings, self.progress = lake, settings, progress
+        self.allow_deletes, self.flow = allow_deletes, flow
+        self.root = source_root(required(settings.source.path, "source.path"))
+        self.done = Ingested()
+        # What is in the source since then, in its version, was in a listing that was wholly worked off.
+        self.known_until: datetime | None = None
+
+    def run(self) -> Ingested:
+        """Make `files` and `documents` follow the source. Raises SourceError when it cannot be read."""
+        check_source(self.root)
+        source = self.settings.source
+        stream = listings(self.lake.tables.spark, self.root, source.include, source.exclude)
+        try:
+            run_stream(stream, self.lake.checkpoint("ingest"), self.handle, self.flow and self.flow.until)
+        except LakevecError as error:
+            # Raised where the listing is made, it comes back as a part of Spark's text.
+            if told := re.search(r"SourceError: (.*)", str(error)):
+                raise SourceError(told[1]) from error
+            raise
+        return self.done
+
+    def handle(self, listing: DataFrame, _: int) -> None:
+        """One micro-batch: one listing."""
+        began = time.monotonic()
+        # A file source's listing is read once: guard and merge see the same one.
+        listing = materialised(listing)
+        whole = ("walk_seconds", "listed_at", "listed_before")
+        seen = listing.agg(F.count("*").alias("files"), *[F.max(name).alias(name) for name in whole]).toArrow()
+        self.done.files_seen, walk_seconds, listed_at, listed_before = seen.to_pylist()[0].values()
+        arrived_after = self.known_until or listed_before or listed_at
+        due = self.flow.next_listing(began, walk_seconds or 0.0) if self.flow else None
+        files = self.lake.tables.read(FILES)
+        rows = materialised(differences(listing, files, self.patience))
+        number = {row["change"]: row["count"] for row in rows.groupBy("change").count().collect()}
+        self.done.changes += sum(number.values()) - number.get("unread", 0)
+        waiting = sum(number.values()) - number.get("gone", 0)
+        # Before the rows of what is gone are: a forgotten file that moved stays forgotten.
+        forgotten = forgotten_bytes(files) if waiting else {}
+        if number.get("gone"):
+            self.remove_gone(rows, number["gone"])
+        is_worked_off = not waiting or self.take_in(rows, waiting, forgotten, arrived_after, due)
+        self.known_until = listed_at if is_worked_off else arrived_after
+        if self.flow and due:
+            self.flow.stopping.wait(max(0.0, due - time.monotonic()))
+
+    @property
+    def patience(self) -> bool:
+        """Whether what could not be read waits before it is tried again: listings follow each other closely."""
+        return self.flow is not None
+
+    def remove_gone(self, rows: DataFrame, gone: int) -> None:
+        if not self.allow_deletes:
+            known = self.lake.tables.read(FILES).count()
+            problem = implausible_loss(rows, gone, known, self.root, self.settings.source.max_delete_fraction)
+            if problem and not self.flow:
+                raise SourceError(problem)
+            if problem:
+                if self.done.held_back != gone:
+                    self.progress.log("deletions.held_back", files=gone, reason=problem)
+                self.done.held_back = gone
+                return
+        self.done.held_back = 0
+        deleted = remove(self.lake, rows.where("change = 'gone'").select("uri"))
+        self.done.deleted += deleted
+        self.progress.log("files.deleted", files=gone, documents=deleted)
+
+    def take_in(
+        self,
+        rows: DataFrame,
+        waiting: int,
+        forgotten: Mapping[str, Forgotten],
+        arrived_after: datetime | None,
+        due: float | None,
+    ) -> bool:
+        """Take files in piece by piece, the newest first. Gives whether none was left for the next listing."""
+        most = self.settings.ingest.max_files
+        taken, size = 0, min(FIRST_PIECE, most)
+        last: Mapping[str, Any] | None = None
+        with self.progress.task("ingest", "files", waiting) as advance:
+            while taken < waiting:
+                if self.flow and due:
+                    size = min(self.flow.files_admitted(due), most)
+                    if not size:
+                        return False
+                begun = time.monotonic()
+                piece = newest(rows, size, last)
+                if self.flow:
+                    self.flow.announce(self.flow.documents, int(len(piece) * self.flow.chunks_per_file))
+                    self.flow.files_seen += len(piece)
+                self.ingest_piece(piece, forgotten, arrived_after)
+                advance(len(piece))
+                last = piece[-1]
+                taken += len(piece)
+                size = min(int(size * PIECE_SECONDS / (time.monotonic() - begun)) + 1, most)
+        return True
+
+    def ingest_piece(
+        self, piece: list[dict[str, Any]], forgotten: Mapping[str, Forgotten], arrived_after: datetime | None
+    ) -> None:
+        """Read, parse and commit some files; `documents` first, so that a crash between repeats the work."""
+        tables = self.lake.tables
+        limits = Limits(self.settings.parse.timeout_seconds, self.settings.parse.memory_mb)
+        files = [
+            tuple(file[name] for name in ("uri", "size", "modified_at", "known_hash", "forgotten")) for file in piece
+        ]
+        schema = "uri string, size bigint, modified_at timestamp, known_hash string, forgotten array<string>"
+        parsed = materialised(
+            tables.spark.createDataFrame(files, schema)
+            .repartition(task_count(self.lake, len(files)))
+            .mapInArrow(partial(documents_in, self.root, limits, dict(forgotten)), PARSED_SCHEMA)
+        )
+        outcomes = parsed.where("doc_id is null").select(*OUTCOME).toArrow().to_pylist()
+        replaced = {outcome["uri"] for outcome in outcomes if replaces(outcome, self.settings.ingest.unreadable)}
+        actions = reconcile(
+            parsed.where("doc_id is not null")
+            .select(*[name for name in DOCUMENTS.schema.names if name != "changed_at"])
+            .withColumn("changed_at", F.current_timestamp()),
+            children_of(tables.read(DOCUMENTS), DOCUMENTS, "uri", sorted(replaced)),
+            DOCUMENTS,
+        )
+        changed = apply(tables, DOCUMENTS, actions)
+        rows = file_actions(outcomes, replaced, piece, arrived_after)
+        schema = StructType([*FILES.schema.fields, StructField("action", StringType())])
+        apply(tables, FILES, tables.spark.createDataFrame(rows, schema))
+        self.done.documents += changed["insert"] + changed["update"]
+        self.done.deleted += changed["delete"]
+        self.done.quarantined += sum(outcome["state"] == "quarantined" for outcome in outcomes)
+
+
+def ingest(
+    lake: Lake, settings: Settings, progress: Progress, allow_deletes: bool = False, flow: Flow | None = None
+) -> Ingested:
+    """Make `files` and `documents` follow the source: once, or with `flow` until it stops.
 
     Raises SourceError when the source cannot be read, or lost more files than
     source.max_delete_fraction allows; nothing is deleted then.
     """
-    root = source_root(required(settings.source.path, "source.path"))
-    check_source(root)
-    done = Ingested()
-
-    def handle(listing: DataFrame, _: int) -> None:
-        # A file source's listing is read once: guard and merge see the same one.
-        listing = materialised(listing)
-        done.files_seen = listing.count()
-        follow(lake, listing, root, settings, progress, allow_deletes, done)
-
-    stream = listings(lake.tables.spark, root, settings.source.include, settings.source.exclude)
-    try:
-        run_once(stream, lake.checkpoint("ingest"), handle)
-    except LakevecError as error:
-        # Raised where the listing is made, it comes back as a part of Spark's text.
-        if told := re.search(r"SourceError: (.*)", str(error)):
-            raise SourceError(told[1]) from error
-        raise
-    return done
+    return Ingest(lake, settings, progress, allow_deletes, flow).run()
 
 
-def follow(
-    lake: Lake,
-    listing: DataFrame,
-    root: str,
-    settings: Settings,
-    progress: Progress,
-    allow_deletes: bool,
-    done: Ingested,
-) -> None:
-    """Bring `documents` and `files` to the state of one listing, the newest files first."""
-    files = lake.tables.read(FILES)
-    rows = materialised(differences(listing, files))
-    # Before the rows of what is gone are: a forgotten file that moved stays forgotten.
-    forgotten = forgotten_bytes(files)
-    number = {row["change"]: row["count"] for row in rows.groupBy("change").count().collect()}
-    done.changes += sum(number.values()) - number.get("unread", 0)
-    if number.get("gone"):
-        if not allow_deletes:
-            guard(rows, number["gone"], files.count(), root, settings)
-        done.deleted += remove(lake, rows.where("change = 'gone'").select("uri"))
-        progress.log("files.deleted", files=number["gone"], documents=done.deleted)
-    waiting = sum(number.values()) - number.get("gone", 0)
-    if not waiting:
-        return
-    with progress.task("ingest", "files", waiting) as advance:
-        newest_first = numbered(rows.where("change <> 'gone'"))
-        taken, size = 0, min(FIRST_PIECE, settings.ingest.max_files)
-        while taken < waiting:
-            begun = time.monotonic()
-            piece = newest_first.where(F.col("number").between(taken + 1, taken + size))
-            advance(ingest_piece(lake, piece, root, settings, forgotten, done))
-            taken += size
-            size = min(int(size * PIECE_SECONDS / (time.monotonic() - begun)) + 1, settings.ingest.max_files)
-
-
-def differences(listing: DataFrame, files: DataFrame) -> DataFrame:
+def differences(listing: DataFrame, files: DataFrame, patience: bool = False) -> DataFrame:
     """Files that differ: change is new, changed, gone, or unread, where reading failed the last time.
 
     known_hash: of the bytes that were parsed; last_hash: of the bytes that were read. A forgotten
     file differs only when it is gone; one whose known time is null is read again (`lakevec retry`).
+    patience: an unread file waits for as many minutes as there were attempts, an hour at most.
     """
+    is_unread = (F.col("reason.stage") == "read") & ~F.col("reason.error_class").isin(LASTING)
+    if patience:
+        minutes = F.least(F.col("reason.attempts"), F.lit(60))
+        is_unread &= F.current_timestamp() > F.col("reason.at") + F.make_interval(mins=minutes)
     known = files.select(
         "uri",
         F.col("size").alias("known_size"),
         F.col("hash").alias("last_hash"),
-        ((F.col("reason.stage") == "read") & ~F.col("reason.error_class").isin(LASTING)).alias("was_unread"),
+        is_unread.alias("was_unread"),
         F.col("modified_at").alias("known_modified_at"),
         F.when(F.col("state") == "parsed", F.col("hash")).alias("known_hash"),
         F.col("reason.attempts").alias("attempts"),
+        F.col("documents").alias("known_documents"),
+        F.col("parsed_at").alias("known_parsed_at"),
         (F.col("state") == "forgotten").alias("is_forgotten"),
         "forgotten",
         F.lit(True).alias("is_known"),
@@ -145,7 +256,8 @@ def differences(listing: DataFrame, files: DataFrame) -> DataFrame:
         F.col("modified_at").eqNullSafe(F.col("known_modified_at"))
     )
     return (
-        listing.withColumn("is_listed", F.lit(True))
+        listing.select("uri", "size", "modified_at")
+        .withColumn("is_listed", F.lit(True))
         .join(known, "uri", "full_outer")
         .withColumn(
             "change",
@@ -157,9 +269,7 @@ def differences(listing: DataFrame, files: DataFrame) -> DataFrame:
             .when(F.col("was_unread"), "unread"),
         )
         .where("change is not null")
-        .select(
-            "uri", "size", "modified_at", "known_size", "known_hash", "last_hash", "attempts", "forgotten", "change"
-        )
+        .drop("is_listed", "is_known", "was_unread", "known_modified_at", "is_forgotten")
     )
 
 
@@ -173,21 +283,27 @@ def forgotten_bytes(files: DataFrame) -> dict[str, Forgotten]:
     }
 
 
-def numbered(waiting: DataFrame) -> DataFrame:
-    """The files with their `number` from 1, newest first; computed once, so that no piece meets another."""
-    order = Window.orderBy(F.desc("modified_at"), "uri")
-    return materialised(waiting.withColumn("number", F.row_number().over(order)))
+def newest(rows: DataFrame, number: int, after: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """So many of the files to take in, the newest first, from behind the file `after` on."""
+    waiting = rows.where("change <> 'gone'")
+    if after:
+        modified_at, uri = F.lit(after["modified_at"]), F.lit(after["uri"])
+        is_behind = (F.col("modified_at") < modified_at) | (
+            (F.col("modified_at") == modified_at) & (F.col("uri") > uri)
+        )
+        waiting = waiting.where(is_behind)
+    return waiting.orderBy(F.desc("modified_at"), "uri").limit(number).toArrow().to_pylist()
 
 
-def guard(rows: DataFrame, gone: int, known: int, root: str, settings: Settings) -> None:
-    """Stop before a source that lost many of its files empties the index.
+def implausible_loss(rows: DataFrame, gone: int, known: int, root: str, most_fraction: float) -> str | None:
+    """What to say of a source that lost too many of its files to be believed; None where it did not.
 
     A file that only moved is not lost: among the new files of the right size, those with the hash of
     a gone one do not count.
     """
-    most = settings.source.max_delete_fraction * known
+    most = most_fraction * known
     if known <= SMALL_SOURCE or gone <= most:
-        return
+        return None
     lost = rows.where("change = 'gone'").select("uri", F.col("known_size").alias("size"), "last_hash")
     candidates = rows.where("change = 'new'").join(lost.select("size").distinct(), "size", "left_semi")
     hashes = candidates.select("uri").mapInArrow(partial(hashed, partial(read_file, root)), "hash string")
@@ -195,13 +311,14 @@ def guard(rows: DataFrame, gone: int, known: int, root: str, settings: Settings)
     found_number = hashes.groupBy("hash").agg(F.count("*").alias("found"))
     pairs = lost_number.join(found_number, "hash").select(F.least("lost", "found").alias("moved"))
     moved = pairs.agg(F.coalesce(F.sum("moved"), F.lit(0))).collect()[0][0]
-    if gone - moved > most:
-        raise SourceError(
-            f"{gone - moved:,} of {known:,} known files are gone from {root}: more than "
-            f"source.max_delete_fraction = {settings.source.max_delete_fraction:g} allows. Nothing was deleted. "
-            "If the source is only away for now, bring it back and run again; if the files are meant to be gone, "
-            "run again with --allow-deletes."
-        )
+    if gone - moved <= most:
+        return None
+    return (
+        f"{gone - moved:,} of {known:,} known files are gone from {root}: more than "
+        f"source.max_delete_fraction = {most_fraction:g} allows. Nothing was deleted. "
+        "If the source is only away for now, bring it back and run again; if the files are meant to be gone, "
+        "run again with --allow-deletes."
+    )
 
 
 def hashed(read: Callable[[str], bytes], batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -217,45 +334,13 @@ def hashed(read: Callable[[str], bytes], batches: Iterator[pa.RecordBatch]) -> I
         yield pa.RecordBatch.from_arrays([pa.array(hashes, pa.string())], ["hash"])
 
 
-def ingest_piece(
-    lake: Lake, piece: DataFrame, root: str, settings: Settings, forgotten: Mapping[str, Forgotten], done: Ingested
-) -> int:
-    """Read, parse and commit some files; `documents` first, so that a crash between repeats the work."""
-    limits = Limits(settings.parse.timeout_seconds, settings.parse.memory_mb)
-    tasks = task_count(lake, piece.count())
-    parsed = materialised(
-        piece.select("uri", "size", "modified_at", "known_hash", "forgotten")
-        .repartition(tasks)
-        .mapInArrow(partial(documents_in, root, limits, dict(forgotten)), PARSED_SCHEMA)
-    )
-    outcomes = parsed.where("doc_id is null").withColumn("replaces", replaces(settings.ingest.unreadable))
-    documents = parsed.where("doc_id is not null")
-    present = lake.tables.read(DOCUMENTS)
-    replaced = outcomes.where("replaces").select("uri")
-    actions = reconcile(
-        documents.select(*[name for name in DOCUMENTS.schema.names if name != "changed_at"]).withColumn(
-            "changed_at", F.current_timestamp()
-        ),
-        present.join(F.broadcast(replaced), "uri", "left_semi"),
-        DOCUMENTS,
-    )
-    changed = apply(lake.tables, DOCUMENTS, actions)
-    done.documents += changed["insert"] + changed["update"]
-    done.deleted += changed["delete"]
-    apply(lake.tables, FILES, reconcile_files(outcomes, piece, lake.tables.read(FILES)))
-    states = {row["state"]: row["count"] for row in outcomes.groupBy("state").count().collect()}
-    done.quarantined += states.get("quarantined", 0)
-    return sum(states.values())
-
-
-def replaces(unreadable: Literal["keep", "remove"]) -> Column:
+def replaces(outcome: Mapping[str, Any], unreadable: Literal["keep", "remove"]) -> bool:
     """Whether an outcome's documents, which may be none, take the place of those that are known of its file."""
-    is_settled = F.col("state").isin("parsed", "forgotten")
-    if unreadable == "keep":
-        return is_settled
+    if outcome["state"] in ("parsed", "forgotten"):
+        return True
     # An error of the disk or the network is not the file's.
-    is_its_own = (F.col("error_stage") == "parse") | F.col("error_class").isin(LASTING)
-    return is_settled | ((F.col("state") == "quarantined") & is_its_own)
+    is_its_own = outcome["error_stage"] == "parse" or outcome["error_class"] in LASTING
+    return unreadable == "remove" and outcome["state"] == "quarantined" and is_its_own
 
 
 def documents_in(
@@ -264,44 +349,46 @@ def documents_in(
     return documents_of(batches, partial(read_file, root), limits, forgotten)
 
 
-def reconcile_files(outcomes: DataFrame, piece: DataFrame, files: DataFrame) -> DataFrame:
-    """Actions that write down what became of the files of a piece."""
-    before = files.select(
-        "uri",
-        F.col("hash").alias("hash_before"),
-        F.col("documents").alias("documents_before"),
-        F.col("parsed_at").alias("parsed_before"),
-    )
-    reason = F.struct(
-        F.col("error_stage").alias("stage"),
-        "error_class",
-        F.col("error_message").alias("message"),
-        (F.coalesce("attempts", F.lit(0)) + 1).alias("attempts"),
-        F.current_timestamp().alias("at"),
-    )
-    desired = (
-        outcomes.where("state <> 'vanished'")
-        .join(piece.select("uri", "attempts"), "uri")
-        .join(before, "uri", "left")
-        .select(
-            "uri",
-            "size",
-            "modified_at",
-            "hash",
-            F.when(F.col("state") == "touched", "parsed").otherwise(F.col("state")).alias("state"),
-            F.when(F.col("state") == "quarantined", reason).alias("reason"),
-            F.when(F.col("replaces"), F.coalesce("documents", F.lit(0)))
-            .otherwise(F.coalesce("documents_before", F.lit(0)))
-            .alias("documents"),
-            F.current_timestamp().alias("seen_at"),
-            F.when(F.col("state") == "parsed", F.current_timestamp())
-            .when(~F.col("replaces"), F.col("parsed_before"))
-            .alias("parsed_at"),
-            "forgotten",
-        )
-    )
-    present = files.join(F.broadcast(desired.select("uri")), "uri", "left_semi")
-    return reconcile(desired, present, FILES)
+def file_actions(
+    outcomes: list[dict[str, Any]], replaced: set[str], piece: list[dict[str, Any]], arrived_after: datetime | None
+) -> list[tuple]:
+    """Rows of FILES, each with its action, that write down what became of the files of a piece.
+
+    replaced: the files whose known documents gave way to the outcome's.
+    """
+    now = datetime.now(UTC)
+    listed = {file["uri"]: file for file in piece}
+    rows = []
+    for outcome in outcomes:
+        # A file that vanished meanwhile is for the next listing.
+        if outcome["state"] == "vanished":
+            continue
+        file = listed[outcome["uri"]]
+        is_replaced, is_quarantined = outcome["uri"] in replaced, outcome["state"] == "quarantined"
+        kept_since = None if is_replaced else file["known_parsed_at"]
+        reason = {
+            "stage": outcome["error_stage"],
+            "error_class": outcome["error_class"],
+            "message": outcome["error_message"],
+            "attempts": (file["attempts"] or 0) + 1,
+            "at": now,
+        }
+        row = {
+            "uri": outcome["uri"],
+            "size": outcome["size"],
+            "modified_at": outcome["modified_at"],
+            "hash": outcome["hash"],
+            "state": "parsed" if outcome["state"] == "touched" else outcome["state"],
+            "reason": reason if is_quarantined else None,
+            "documents": (outcome["documents"] if is_replaced else file["known_documents"]) or 0,
+            "seen_at": now,
+            "parsed_at": now if outcome["state"] == "parsed" else kept_since,
+            "forgotten": outcome["forgotten"],
+            "arrived_at": max(filter(None, (outcome["modified_at"], arrived_after)), default=None),
+        }
+        action = INSERT if file["change"] == "new" else UPDATE
+        rows.append((*(row[name] for name in FILES.schema.names), action))
+    return rows
 
 
 def remove(lake: Lake, gone: DataFrame) -> int:

@@ -94,6 +94,18 @@ class Embed(Section):
     )
 
 
+class Pipeline(Section):
+    trigger_seconds: float = Field(
+        1, gt=0, description="With --continuous, how often each stage looks for work; a slow listing less often"
+    )
+    max_waiting_chunks: int | None = Field(
+        None,
+        ge=1,
+        description="With --continuous, files are taken in while fewer chunks than this wait between the stages; "
+        "unset: what is embedded in 4 seconds",
+    )
+
+
 class Partition(Section):
     granularity: Granularity = Field("year", description="Time range of one Milvus partition")
 
@@ -156,6 +168,7 @@ class Settings(Section):
     chunk: Chunk = Chunk()  # pyright: ignore[reportCallIssue]
     model: Model = Model()  # pyright: ignore[reportCallIssue]
     embed: Embed = Embed()  # pyright: ignore[reportCallIssue]
+    pipeline: Pipeline = Pipeline()  # pyright: ignore[reportCallIssue]
     partition: Partition = Partition()  # pyright: ignore[reportCallIssue]
     milvus: Milvus = Milvus()  # pyright: ignore[reportCallIssue]
     index: Index = Index()  # pyright: ignore[reportCallIssue]

@@ -1,4 +1,6 @@
-"""Deciding what a table needs, and doing it: pure comparison first, one MERGE of the differences after."""
+"""Deciding what a table needs, and doing it: pure comparison first, the differences written after."""
+
+from collections.abc import Callable, Sequence
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
@@ -10,6 +12,9 @@ INSERT, UPDATE, DELETE = "insert", "update", "delete"
 
 # So many keys of 32 digits take some 50 MB on the driver and on each executor.
 MOST_BROADCAST_KEYS = 500_000
+# So few keys are named in the query itself, so that files and pages without them are not read
+# (spark.sql.parquet.pushdown.inFilterThreshold in conf/base.yml is as high).
+MOST_NAMED_KEYS = 1_000
 
 
 def last_changes(feed: DataFrame, key: str) -> DataFrame:
@@ -56,13 +61,33 @@ def reconcile(desired: DataFrame, present: DataFrame, table: Table) -> DataFrame
     )
 
 
-def rows_with(present: DataFrame, keys: DataFrame, key: str, number: int) -> DataFrame:
-    """The rows of a table whose key is among `keys`, of which there are `number`.
+def rows_with(present: DataFrame, key: str, keys: DataFrame | Sequence[str], number: int | None = None) -> DataFrame:
+    """The rows of a table whose `key` is among `keys`: a list, or rows, of which there are `number`.
 
-    A few keys go to the table, so that it is not shuffled for ten changed rows.
+    A few keys go to the table, so that it is neither shuffled nor wholly read for ten changed rows.
     """
+    if not isinstance(keys, DataFrame):
+        if len(keys) <= MOST_NAMED_KEYS:
+            return present.where(named(f"`{key}`", keys))
+        number = len(keys)
+        keys = present.sparkSession.createDataFrame([(one,) for one in keys], f"`{key}` string")
+    elif number is not None and number <= MOST_NAMED_KEYS:
+        return rows_with(present, key, [row[key] for row in keys.select(key).distinct().collect()])
     wanted = keys.select(key).distinct()
-    return present.join(F.broadcast(wanted) if number <= MOST_BROADCAST_KEYS else wanted, key, "left_semi")
+    is_small = number is not None and number <= MOST_BROADCAST_KEYS
+    return present.join(F.broadcast(wanted) if is_small else wanted, key, "left_semi")
+
+
+def children_of(
+    present: DataFrame, table: Table, parent: str, parents: DataFrame | Sequence[str], number: int | None = None
+) -> DataFrame:
+    """`rows_with` for a column that the table is not sorted by: two narrow columns are read to find the keys."""
+    (key,) = table.key
+    found = rows_with(present.select(key, parent), parent, parents, number)
+    keys = [row[key] for row in found.select(key).limit(MOST_NAMED_KEYS + 1).collect()]
+    if len(keys) > MOST_NAMED_KEYS:
+        return rows_with(present, parent, parents, number)
+    return rows_with(present, key, keys)
 
 
 def counts(actions: DataFrame) -> dict[str, int]:
@@ -71,17 +96,29 @@ def counts(actions: DataFrame) -> dict[str, int]:
     return {action: found.get(action, 0) for action in (INSERT, UPDATE, DELETE)}
 
 
-def apply(lake: LakeTables, table: Table, actions: DataFrame) -> dict[str, int]:
-    """Carry the actions out in one MERGE, none where there are none. Gives their numbers.
+def apply(
+    lake: LakeTables, table: Table, actions: DataFrame, announce: Callable[[int], None] = lambda _: None
+) -> dict[str, int]:
+    """Carry the actions out in one commit, none where there are none. Gives their numbers.
 
-    Idempotent by key: an insert of a row that is there by now updates it.
+    announce: told how many there are, before they are committed.
+
+    Actions come from a comparison with the table as it is, and one process at a time writes it
+    (lock.py): so inserts alone are appended, which costs a fraction of a MERGE.
     """
     actions = materialised(actions)
     done = counts(actions)
     if not any(done.values()):
         return done
+    announce(sum(done.values()))
+    if not done[UPDATE] and not done[DELETE]:
+        lake.append(table, actions.drop("action"))
+        return done
     written: dict[str, str | Column] = {f"`{name}`": f"action.`{name}`" for name in actions.columns if name != "action"}
     condition = " AND ".join(f"present.{key} = action.{key}" for key in table.key)
+    if sum(done.values()) <= MOST_NAMED_KEYS:
+        keys = {row[0] for row in actions.select(table.key[0]).collect()}
+        condition += f" AND {named(f'present.{table.key[0]}', sorted(keys))}"
     (
         lake.delta(table)
         .alias("present")
@@ -92,6 +129,12 @@ def apply(lake: LakeTables, table: Table, actions: DataFrame) -> dict[str, int]:
         .execute()
     )
     return done
+
+
+def named(column: str, keys: Sequence[str]) -> str:
+    """The condition that a column is one of these strings; text, as a thousand literals take long one by one."""
+    quoted = ("'" + key.replace("\\", "\\\\").replace("'", "\\'") + "'" for key in keys)
+    return "false" if not keys else f"{column} IN ({', '.join(quoted)})"
 
 
 def without_parent(children: DataFrame, parents: DataFrame, key: str, table: Table) -> DataFrame:

@@ -17,8 +17,16 @@ from ..errors import SourceError
 from .source import list_files
 
 NAME = "lakevec_listing"
-ARROW_SCHEMA = pa.schema([("uri", pa.string()), ("size", pa.int64()), ("modified_at", pa.timestamp("us", tz="UTC"))])
-SPARK_SCHEMA = "uri string, size bigint, modified_at timestamp"
+TIMESTAMP = pa.timestamp("us", tz="UTC")
+FILE_SCHEMA = pa.schema([("uri", pa.string()), ("size", pa.int64()), ("modified_at", TIMESTAMP)])
+# Beside each file what is true of the whole listing: when it began, when the one before did, how long the
+# walk through the source took.
+ARROW_SCHEMA = pa.schema(
+    [*FILE_SCHEMA, ("listed_at", TIMESTAMP), ("listed_before", TIMESTAMP), ("walk_seconds", pa.float64())]
+)
+SPARK_SCHEMA = (
+    "uri string, size bigint, modified_at timestamp, listed_at timestamp, listed_before timestamp, walk_seconds double"
+)
 ROWS_PER_BATCH = 50_000
 
 
@@ -58,10 +66,17 @@ class ListingReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
         return {"at": self.listed_at}
 
     def partitions(self, start: dict, end: dict) -> Sequence[InputPartition]:
-        return [InputPartition(end["at"])]
+        return [InputPartition((start["at"], end["at"]))]
 
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
-        yield from listing_batches(self.root, self.include, self.exclude)
+        before, at = partition.value
+        begun = time.monotonic()
+        batches = list(listing_batches(self.root, self.include, self.exclude))
+        seconds = time.monotonic() - begun
+        whole = (at * 1000, TIMESTAMP), (before * 1000 or None, TIMESTAMP), (seconds, pa.float64())
+        for batch in batches:
+            constants = [pa.repeat(pa.scalar(value, kind), len(batch)) for value, kind in whole]
+            yield pa.RecordBatch.from_arrays([*batch.columns, *constants], schema=ARROW_SCHEMA)
 
     def commit(self, end: dict) -> None:
         """Nothing to forget: the listing is made anew every time."""
@@ -81,17 +96,20 @@ def listing_batches(root: str, include: Sequence[str], exclude: Sequence[str]) -
                 pa.array([file.size for file in some], pa.int64()),
                 pa.array([file.modified_us for file in some], pa.timestamp("us", tz="UTC")),
             ],
-            schema=ARROW_SCHEMA,
+            schema=FILE_SCHEMA,
         )
 
 
 def list_now(spark: SparkSession, root: str, include: Sequence[str], exclude: Sequence[str]) -> DataFrame:
     """One listing, now: rows of (uri, size, modified_at)."""
-    return spark.createDataFrame(pa.Table.from_batches(listing_batches(root, include, exclude), schema=ARROW_SCHEMA))
+    return spark.createDataFrame(pa.Table.from_batches(listing_batches(root, include, exclude), schema=FILE_SCHEMA))
 
 
 def listings(spark: SparkSession, root: str, include: Sequence[str], exclude: Sequence[str]) -> DataFrame:
-    """A stream of (uri, size, modified_at); every micro-batch is one whole listing."""
+    """A stream of files (SPARK_SCHEMA); every micro-batch is one whole listing.
+
+    listed_before is null in the first one.
+    """
     spark.dataSource.register(ListingSource)
     return (
         spark.readStream.format(NAME)

@@ -1,6 +1,7 @@
 """How a stage's stream is run: to its end, its own errors kept through Spark's, anew where its past is lost."""
 
 import shutil
+import threading
 from collections.abc import Callable
 
 from pyarrow import fs
@@ -11,6 +12,8 @@ from ..errors import LakevecError
 from .storage import storage
 
 Handler = Callable[[DataFrame, int], None]
+# Ends a stream that goes on, when it is set; and how often the stream looks for work, in seconds.
+Until = tuple[threading.Event, float]
 
 # What Delta says when the change feed's files or the log's versions were vacuumed.
 LOST_PAST = (
@@ -24,8 +27,14 @@ LOST_PAST = (
 )
 
 
-def work_off(feed: Callable[[], DataFrame], checkpoint: str, handle: Handler, begin_anew: Callable[[], None]) -> None:
-    """Hand all that waits in a change feed to `handle`, then return.
+def work_off(
+    feed: Callable[[], DataFrame],
+    checkpoint: str,
+    handle: Handler,
+    begin_anew: Callable[[], None],
+    until: Until | None = None,
+) -> None:
+    """Hand all that waits in a change feed to `handle`, then return; with `until`, all that will ever come.
 
     A feed that begins gives what is, not what was deleted before: without a checkpoint, or when the
     feed's past was vacuumed, `begin_anew` deletes the rows whose parent is gone, and the stream starts
@@ -34,38 +43,49 @@ def work_off(feed: Callable[[], DataFrame], checkpoint: str, handle: Handler, be
     if not has_checkpoint(checkpoint):
         begin_anew()
     try:
-        run_once(feed(), checkpoint, handle)
+        run_stream(feed(), checkpoint, handle, until)
     except LakevecError as error:
         if not any(condition in str(error) for condition in LOST_PAST):
             raise
         delete_folder(checkpoint)
         begin_anew()
-        run_once(feed(), checkpoint, handle)
+        run_stream(feed(), checkpoint, handle, until)
 
 
-def run_once(stream: DataFrame, checkpoint: str, handle: Handler) -> None:
-    """Work off all that is there, then return.
+def run_stream(stream: DataFrame, checkpoint: str, handle: Handler, until: Until | None = None) -> None:
+    """Work off all that is there, then return; with `until`, go on until that is set.
 
     An exception of the handler comes out as it was raised: Spark would hand on its text alone.
     """
-    raised: list[Exception] = []
+    raised: list[BaseException] = []
+    working = threading.Lock()
 
     def guarded(batch: DataFrame, number: int) -> None:
         try:
-            handle(batch, number)
-        except Exception as error:
+            with working:
+                handle(batch, number)
+        except BaseException as error:
             raised.append(error)
             raise
 
-    query = (
-        stream.writeStream.foreachBatch(guarded)
-        .option("checkpointLocation", checkpoint)
-        .trigger(availableNow=True)
-        .start()
-    )
+    writer = stream.writeStream.foreachBatch(guarded).option("checkpointLocation", checkpoint)
+    if until:
+        stopping, seconds = until
+        query = writer.trigger(processingTime=f"{round(seconds * 1000)} milliseconds").start()
+    else:
+        stopping, query = None, writer.trigger(availableNow=True).start()
     try:
-        query.awaitTermination()
+        if stopping is None:
+            query.awaitTermination()
+        else:
+            while not query.awaitTermination(1):  # pyright: ignore[reportArgumentType]
+                if stopping.is_set():
+                    # Between two micro-batches: none is cut short.
+                    with working:
+                        query.stop()
     except StreamingQueryException as error:
+        if raised and not isinstance(raised[0], Exception):
+            raise raised[0] from error
         if raised and isinstance(raised[0], LakevecError):
             raise raised[0] from error
         raise LakevecError(f"The stream over {checkpoint} failed: {error}") from error

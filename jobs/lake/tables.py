@@ -68,6 +68,9 @@ FILES = Table(
             column("seen_at", TIME, "When this version of it was read"),
             column("parsed_at", TIME, "When the version was parsed that its documents come from; null without any"),
             column("forgotten", ArrayType(TEXT), "doc_ids within it that `lakevec forget` erased and keeps away"),
+            column(
+                "arrived_at", TIME, "When this version came: its modification, not before the last listing without it"
+            ),
         ]
     ),
 )
@@ -199,7 +202,27 @@ LOCKS = Table(
     ),
 )
 
-TABLES = (FILES, DOCUMENTS, CHUNKS, VECTORS, EMBEDDINGS, PARTITIONS)
+METRICS = Table(
+    "metrics",
+    "One load that made documents searchable: seconds from their files' modification until then",
+    ("run", "at"),
+    StructType(
+        [
+            column("run", TEXT, "The run that it was part of", required=True),
+            column("at", TIME, "When they could be found", required=True),
+            column("documents", LONG, "Documents with new or changed passages"),
+            column("p50", DoubleType(), "Seconds that half of them did not exceed"),
+            column("p95", DoubleType(), "Seconds that 95 of 100 did not exceed"),
+            column("p99", DoubleType(), "Seconds that 99 of 100 did not exceed"),
+            column("slowest", DoubleType(), "Seconds of the slowest"),
+            column(
+                "seconds", ArrayType(DoubleType(), False), "All of them, ascending; of many, evenly spaced quantiles"
+            ),
+        ]
+    ),
+)
+
+TABLES = (FILES, DOCUMENTS, CHUNKS, VECTORS, EMBEDDINGS, PARTITIONS, METRICS)
 
 
 @dataclass(frozen=True)
@@ -246,7 +269,8 @@ class LakeTables:
         return reader.format("delta").load(f"{self.path}/{table.name}")
 
     def append(self, table: Table, rows: DataFrame) -> None:
-        writer = rows.select(*table.schema.names).write.format("delta").mode("append")
+        """Add these rows, sorted by key: what looks for a few keys then reads a few pages."""
+        writer = rows.select(*table.schema.names).sortWithinPartitions(*table.key).write.format("delta").mode("append")
         if self.catalog_schema:
             writer.saveAsTable(f"{self.catalog_schema}.{table.name}")
         else:

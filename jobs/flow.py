@@ -1,0 +1,103 @@
+"""What the stages of a continuous run tell one another: how much waits between them, and when to end."""
+
+import threading
+import time
+
+from .settings import Pipeline
+
+# Until the first are known: so many chunks come of a file.
+SUPPOSED_CHUNKS_PER_FILE = 10
+# Unless pipeline.max_waiting_chunks says otherwise, so much of embedding may wait before it. An embedding
+# micro-batch is about as long, and a new file stands behind one of them at most.
+WAITING_SECONDS = 4.0
+# Before a rate is measured.
+FIRST_ROOM = 100
+# A source is walked a tenth of the time at most.
+WALKS_APART = 10
+
+
+class Waiting:
+    """Work between two stages, in chunks.
+
+    It is announced before it is committed, and what was announced when the next stage began a
+    micro-batch is taken for done when that ends. So nothing is ever waited for that is done; a
+    micro-batch that began between announcement and commit makes some room too early.
+    """
+
+    def __init__(self) -> None:
+        self.announced: list[int] = []
+
+    @property
+    def total(self) -> int:
+        return sum(self.announced)
+
+
+class Flow:
+    """Shared by the stages' threads.
+
+    stopping: set when all shall end. embeddings_changed: set when there is something to load.
+    """
+
+    def __init__(self, settings: Pipeline):
+        self.settings = settings
+        self.stopping = threading.Event()
+        self.embeddings_changed = threading.Event()
+        self.documents, self.chunks = Waiting(), Waiting()
+        self.changed = threading.Condition()
+        self.files_seen, self.chunks_seen = 1, SUPPOSED_CHUNKS_PER_FILE
+        self.embedded_per_second: float | None = None
+
+    @property
+    def most_waiting(self) -> int:
+        """Chunks that may wait between the stages."""
+        if self.settings.max_waiting_chunks:
+            return self.settings.max_waiting_chunks
+        rate = self.embedded_per_second
+        return max(FIRST_ROOM, int(rate * WAITING_SECONDS)) if rate else FIRST_ROOM
+
+    @property
+    def chunks_per_file(self) -> float:
+        return max(1.0, self.chunks_seen / self.files_seen)
+
+    @property
+    def until(self) -> tuple[threading.Event, float]:
+        """For streams that go on (lake/stream.py)."""
+        return self.stopping, self.settings.trigger_seconds
+
+    def announce(self, waiting: Waiting, chunks: int) -> None:
+        with self.changed:
+            waiting.announced.append(chunks)
+
+    def begun(self, waiting: Waiting) -> int:
+        """A micro-batch begins on what waits. Gives what `done` wants to be told."""
+        with self.changed:
+            return len(waiting.announced)
+
+    def done(self, waiting: Waiting, begun: int) -> None:
+        with self.changed:
+            del waiting.announced[:begun]
+            self.changed.notify_all()
+
+    def files_admitted(self, until: float) -> int:
+        """How many files may be ingested now. Waits for room; 0 when it is `until`, or the end.
+
+        until: on the clock of time.monotonic().
+        """
+        with self.changed:
+            while not self.stopping.is_set() and time.monotonic() < until:
+                room = self.most_waiting - self.documents.total - self.chunks.total
+                # Each micro-batch costs the same few seconds: not one for every file that finds room.
+                if room >= self.most_waiting / 2:
+                    return max(1, int(room / self.chunks_per_file))
+                self.changed.wait(min(until - time.monotonic(), 1.0))
+        return 0
+
+    def next_listing(self, began: float, walk_seconds: float) -> float:
+        """When the source is listed next. Times on the clock of time.monotonic()."""
+        return began + max(self.settings.trigger_seconds, WALKS_APART * walk_seconds)
+
+    def stop(self) -> None:
+        self.stopping.set()
+        self.embeddings_changed.set()
+        with self.changed:
+            self.changed.notify_all()

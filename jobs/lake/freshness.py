@@ -1,0 +1,123 @@
+"""How long documents took from their file's modification until their passages could be found.
+
+Each load writes one row of `metrics`: percentiles for people, and enough of the distribution to put
+several loads together.
+"""
+
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from .tables import FILES, METRICS, LakeTables
+
+# Of more documents than this, a row keeps evenly spaced quantiles.
+MOST_KEPT = 1_000
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """Seconds from a file's modification to its documents' being searchable; None where there was none.
+
+    A file that came with an old modification time counts from the last listing that did not have
+    it; what the source held before the lake was made, from the first listing.
+    """
+
+    documents: int = 0
+    p50: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+    slowest: float | None = None
+
+
+def seconds_until(searchable_at: datetime, rows: DataFrame, files: DataFrame) -> np.ndarray:
+    """Seconds of each document, ascending. rows: with doc_id and uri, which became searchable then."""
+    documents = rows.select("doc_id", "uri").distinct().join(files.select("uri", "arrived_at"), "uri")
+    seconds = F.lit(searchable_at).cast("timestamp").cast("double") - F.col("arrived_at").cast("double")
+    found = documents.where("arrived_at is not null").select(F.greatest(seconds, F.lit(0.0)).alias("seconds"))
+    return np.sort(found.toArrow()["seconds"].to_numpy())
+
+
+def summary(seconds: np.ndarray, weights: np.ndarray | None = None, documents: int | None = None) -> Freshness:
+    """Percentiles of ascending seconds: the smallest value that so large a share does not exceed."""
+    if not len(seconds):
+        return Freshness()
+    weights = np.ones(len(seconds)) if weights is None else weights
+    share = np.cumsum(weights) / weights.sum()
+    p50, p95, p99 = (
+        round(float(seconds[min(np.searchsorted(share, part - 1e-9), len(seconds) - 1)]), 3)
+        for part in (0.5, 0.95, 0.99)
+    )
+    return Freshness(documents or len(seconds), p50, p95, p99, round(float(seconds[-1]), 3))
+
+
+def kept(seconds: np.ndarray) -> np.ndarray:
+    """All of them, or of many so many quantiles, the smallest and the largest included."""
+    if len(seconds) <= MOST_KEPT:
+        return seconds
+    return seconds[np.linspace(0, len(seconds) - 1, MOST_KEPT).round().astype(int)]
+
+
+def together(loads: Iterable[Mapping]) -> Freshness:
+    """Several rows of METRICS as one."""
+    loads = [load for load in loads if load["documents"]]
+    if not loads:
+        return Freshness()
+    seconds = np.concatenate([np.asarray(load["seconds"]) for load in loads])
+    weights = np.concatenate(
+        [np.full(len(load["seconds"]), load["documents"] / len(load["seconds"])) for load in loads]
+    )
+    order = np.argsort(seconds)
+    return summary(seconds[order], weights[order], sum(load["documents"] for load in loads))
+
+
+def metrics_row(run: str, at: datetime, seconds: np.ndarray) -> dict:
+    """A row of METRICS."""
+    found = summary(seconds)
+    return {
+        "run": run,
+        "at": at,
+        "documents": found.documents,
+        "p50": found.p50,
+        "p95": found.p95,
+        "p99": found.p99,
+        "slowest": found.slowest,
+        "seconds": kept(seconds).tolist(),
+    }
+
+
+class RunMetrics:
+    """The rows that one run writes into `metrics`; `run` names it."""
+
+    def __init__(self, tables: LakeTables):
+        self.tables, self.run = tables, uuid.uuid4().hex[:16]
+        self.rows: list[dict] = []
+
+    def searchable(self, rows: DataFrame | None) -> None:
+        """These rows of `embeddings` have just become searchable."""
+        now = datetime.now(UTC)
+        if rows is None:
+            return
+        seconds = seconds_until(now, rows, self.tables.read(FILES))
+        if len(seconds):
+            row = metrics_row(self.run, now, seconds)
+            self.rows.append(row)
+            values = [tuple(row[name] for name in METRICS.schema.names)]
+            self.tables.append(METRICS, self.tables.spark.createDataFrame(values, METRICS.schema))
+
+    @property
+    def freshness(self) -> Freshness:
+        return together(self.rows)
+
+
+def last_run(tables: LakeTables) -> Freshness:
+    """Of the run that wrote into `metrics` last."""
+    newest = tables.read(METRICS).orderBy(F.desc("at")).select("run").limit(1).collect()
+    if not newest:
+        return Freshness()
+    rows = tables.read(METRICS).where(F.col("run") == newest[0]["run"]).select("documents", "seconds").collect()
+    return together(row.asDict() for row in rows)
