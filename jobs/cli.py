@@ -54,48 +54,58 @@ def options(
 
 
 Once = Annotated[bool, typer.Option("--once", help="Work off all that is there, then end (the default).")]
+Continuous = Annotated[bool, typer.Option("--continuous", help="Go on until SIGTERM, following the source.")]
 AllowDeletes = Annotated[bool, typer.Option("--allow-deletes", help="Believe a source that lost many of its files.")]
 
 
 @app.command()
-def run(context: typer.Context, once: Once = True, allow_deletes: AllowDeletes = False) -> None:
+def run(
+    context: typer.Context, once: Once = True, continuous: Continuous = False, allow_deletes: AllowDeletes = False
+) -> None:
     """All stages, until the index equals the source."""
-    stages(context, None, allow_deletes)
+    stages(context, None, continuous, allow_deletes)
 
 
 @app.command()
-def ingest(context: typer.Context, once: Once = True, allow_deletes: AllowDeletes = False) -> None:
+def ingest(
+    context: typer.Context, once: Once = True, continuous: Continuous = False, allow_deletes: AllowDeletes = False
+) -> None:
     """Files -> documents: read and parse what is new, changed or gone."""
-    stages(context, "ingest", allow_deletes)
+    stages(context, "ingest", continuous, allow_deletes)
 
 
 @app.command()
-def chunk(context: typer.Context, once: Once = True) -> None:
+def chunk(context: typer.Context, once: Once = True, continuous: Continuous = False) -> None:
     """Documents -> chunks."""
-    stages(context, "chunk")
+    stages(context, "chunk", continuous)
 
 
 @app.command()
-def embed(context: typer.Context, once: Once = True) -> None:
+def embed(context: typer.Context, once: Once = True, continuous: Continuous = False) -> None:
     """Chunks -> embeddings: embed every new text once."""
-    stages(context, "embed")
+    stages(context, "embed", continuous)
 
 
 @app.command()
-def load(context: typer.Context, once: Once = True) -> None:
+def load(context: typer.Context, once: Once = True, continuous: Continuous = False) -> None:
     """Embeddings -> Milvus."""
-    stages(context, "load")
+    stages(context, "load", continuous)
 
 
-def stages(context: typer.Context, only: str | None, allow_deletes: bool = False) -> None:
+def stages(context: typer.Context, only: str | None, continuous: bool, allow_deletes: bool = False) -> None:
     invocation: Invocation = context.obj
     with failures_told(invocation):
         settings = invocation.settings()
         # Spark and the rest are imported when they are needed: --help answers at once.
+        from .continuous import run_continuous
         from .run import STAGES, run_once
 
         chosen = (only,) if only else STAGES
-        report = run_once(settings, chosen, allow_deletes, Progress(False if invocation.json else None))
+        if continuous:
+            # Several stages at work at the same time are told in lines, not in bars.
+            report = run_continuous(settings, chosen, allow_deletes, Progress(terminal=False))
+        else:
+            report = run_once(settings, chosen, allow_deletes, Progress(False if invocation.json else None))
         invocation.answer(report, print_run)
 
 
@@ -254,6 +264,15 @@ def print_run(report: Any) -> None:
         f"{report.embeddings_reused:,} embeddings reused\n"
         f"{report.loaded:,} rows loaded into Milvus, {report.removed:,} removed; {report.seconds:.1f} s"
     )
+    print_freshness(report.freshness)
+
+
+def print_freshness(freshness: Any) -> None:
+    if freshness.documents:
+        print(
+            f"{freshness.documents:,} documents searchable after {freshness.p50:,.1f} s (half of them), "
+            f"{freshness.p95:,.1f} s (95 of 100), {freshness.p99:,.1f} s (99 of 100) from their file's modification"
+        )
 
 
 def print_retry(report: Any) -> None:
@@ -287,6 +306,9 @@ def print_status(report: Any) -> None:
     print(f"\n{report.collection} in Milvus")
     for name, rows in report.partitions.items():
         print(f"  {name:<12}{rows['milvus_rows']:>10,} of {rows['lake_rows']:,} rows   {rows['state']}")
+    print_freshness(report.freshness)
+    if report.held_back:
+        print(f"\ndeletions held back: {report.held_back}")
     print("\nlag  " + "  ".join(f"{stage} {seconds} s" for stage, seconds in report.lag_seconds.items()))
     if report.quarantined:
         print(f"\n{len(report.quarantined)} files quarantined")

@@ -1,5 +1,6 @@
 """What the stages of a continuous run tell one another: how much waits between them, and when to end."""
 
+import sys
 import threading
 import time
 
@@ -36,10 +37,11 @@ class Flow:
     """Shared by the stages' threads.
 
     stopping: set when all shall end. embeddings_changed: set when there is something to load.
+    is_bounded: ingest, chunk and embed are all part of this run, so that what waits is known.
     """
 
-    def __init__(self, settings: Pipeline):
-        self.settings = settings
+    def __init__(self, settings: Pipeline, is_bounded: bool = True):
+        self.settings, self.is_bounded = settings, is_bounded
         self.stopping = threading.Event()
         self.embeddings_changed = threading.Event()
         self.documents, self.chunks = Waiting(), Waiting()
@@ -83,6 +85,8 @@ class Flow:
 
         until: on the clock of time.monotonic().
         """
+        if not self.is_bounded:
+            return 0 if self.stopping.is_set() else sys.maxsize
         with self.changed:
             while not self.stopping.is_set() and time.monotonic() < until:
                 room = self.most_waiting - self.documents.total - self.chunks.total
@@ -95,6 +99,17 @@ class Flow:
     def next_listing(self, began: float, walk_seconds: float) -> float:
         """When the source is listed next. Times on the clock of time.monotonic()."""
         return began + max(self.settings.trigger_seconds, WALKS_APART * walk_seconds)
+
+    def state(self) -> dict[str, float | None]:
+        """What waits and how fast it goes, for people."""
+        return {
+            "waiting_chunks": self.documents.total + self.chunks.total,
+            "embedded_per_second": self.embedded_per_second and round(self.embedded_per_second, 1),
+        }
+
+    def rest(self, seconds: float) -> None:
+        """Sleep, but not beyond the end."""
+        self.stopping.wait(seconds)
 
     def stop(self) -> None:
         self.stopping.set()

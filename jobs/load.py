@@ -11,11 +11,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from .carry_out import Work, carry_out
 from .generations import builds, last_generations, repaired_history
 from .lake.feed import embedding_changes
+from .lake.freshness import RunMetrics
 from .lake.history import PartitionRow, corrections, write_rows
 from .lake.lake import Lake
 from .lake.tables import EMBEDDINGS
@@ -41,22 +43,29 @@ def load(
     address: MilvusAddress,
     progress: Progress,
     staging: Path | str | None = None,
+    metrics: RunMetrics | None = None,
 ) -> Loaded:
     """Make Milvus hold exactly what `embeddings` holds, once each, where readers see it.
 
     staging: where import files are written and the server reads them, if load.staging is unset.
     Without such a place, and on Milvus Lite, ranges are only ever patched.
+    metrics: told which rows became searchable.
     Raises MilvusError, and ConfigurationError for an impossible index or too many ranges.
     """
     begun = time.monotonic()
     with failures_told(address):
-        done = follow(lake, settings, address, progress, settings.load.staging or staging)
+        done = follow(lake, settings, address, progress, settings.load.staging or staging, metrics)
     done.seconds = round(time.monotonic() - begun, 3)
     return done
 
 
 def follow(
-    lake: Lake, settings: Settings, address: MilvusAddress, progress: Progress, staging: Path | str | None
+    lake: Lake,
+    settings: Settings,
+    address: MilvusAddress,
+    progress: Progress,
+    staging: Path | str | None,
+    metrics: RunMetrics | None,
 ) -> Loaded:
     """Compare, act, publish, tidy up."""
     alias = settings.milvus.collection
@@ -96,6 +105,8 @@ def follow(
     work.routes = replace(work.routes, version=version)
     if work.routes != published:
         publish(client, alias, work.routes)
+    if metrics:
+        metrics.searchable(changed_rows(mirror))
     if work.replaced:
         time.sleep(partitions.DRAIN_SECONDS)
         partitions.retire(client, collection, work.replaced)
@@ -103,6 +114,14 @@ def follow(
         write_rows(lake.tables, corrections(history, work.routes.generations, work.made, collection))
     log_builds(builds(mirror, work.routes.index, work.made), settings.mlflow, lake.tables.path)
     return work.done
+
+
+def changed_rows(mirror: Mirror) -> DataFrame | None:
+    """The rows that this load made searchable, as far as it knows; None: whatever it found."""
+    if mirror.changes is None:
+        return None
+    rows = mirror.changes.rows
+    return mirror.lake.tables.read(EMBEDDINGS).limit(0) if rows is None else rows.where("not deleted")
 
 
 def usable(published: Routes | None, fresh: Routes, there: Iterable[Generation]) -> Routes:

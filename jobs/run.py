@@ -1,23 +1,24 @@
 """All stages, until the index equals the source."""
 
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 from .chunk import chunk
 from .embed import embed
 from .ingest import ingest
-from .lake.lake import lake_path, open_lake
+from .lake.freshness import Freshness, RunMetrics
+from .lake.lake import Lake, lake_path, open_lake
 from .lake.lock import STAGES, locked
 from .lake.session import spark_session
 from .lake.source import check_source, source_root
-from .load import Loaded, load
+from .load import load
 from .progress import Progress
 from .settings import Settings, required
-from .vectors.connection import STANDALONE, milvus_for
+from .vectors.connection import STANDALONE, MilvusAddress, milvus_for
 from .vectors.server import server_folder, staging_folder
 
 # A source that never rests must not keep a run from ending: the next run goes on.
@@ -32,7 +33,8 @@ class RunReport:
 
     files_seen: the whole listing, at the end. documents, chunks: rows written. deleted: documents
     that went. embedded: texts that went through the model. embeddings_reused: embeddings written
-    with a vector that was there. loaded, removed: rows in Milvus.
+    with a vector that was there. loaded, removed: rows in Milvus. freshness: seconds from a file's
+    modification until its documents could be found, of those that became searchable.
     """
 
     files_seen: int = 0
@@ -45,20 +47,21 @@ class RunReport:
     loaded: int = 0
     removed: int = 0
     seconds: float = 0.0
+    freshness: Freshness = field(default_factory=Freshness)
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def add(self, stage: str, outcome: Any, seconds: float) -> None:
         numbers = self.stages.setdefault(stage, {"seconds": 0.0})
         numbers["seconds"] = round(numbers["seconds"] + seconds, 3)
         for name, value in asdict(outcome).items():
-            if name == "files_seen":
+            if name in ("files_seen", "held_back"):
                 numbers[name] = value
             elif isinstance(value, list):
                 numbers[name] = sorted({*numbers.get(name, []), *value})
             elif name != "seconds":
                 numbers[name] = numbers.get(name, 0) + value
 
-    def summed(self, seconds: float) -> "RunReport":
+    def summed(self, seconds: float, freshness: Freshness) -> "RunReport":
         """The whole run's numbers, from those of its stages."""
         for stage, name, key in (
             ("ingest", "files_seen", "files_seen"),
@@ -72,8 +75,40 @@ class RunReport:
             ("load", "removed", "removed"),
         ):
             setattr(self, key, self.stages.get(stage, {}).get(name, 0))
-        self.seconds = round(seconds, 3)
+        self.seconds, self.freshness = round(seconds, 3), freshness
         return self
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the stages work on. address: of Milvus; waits for the server, which comes up meanwhile."""
+
+    lake: Lake
+    metrics: RunMetrics
+    staging: str | None
+    opening: Future[MilvusAddress] | None
+
+    @property
+    def address(self) -> MilvusAddress:
+        assert self.opening, "only a run with the stage load has Milvus"
+        return self.opening.result()
+
+
+@contextmanager
+def opened(settings: Settings, stages: tuple[str, ...], progress: Progress, is_locked: bool = False) -> Iterator[Work]:
+    """Lock, Spark, lake and Milvus for these stages, as long as the block lasts."""
+    with ExitStack() as stack, ThreadPoolExecutor(1) as starter:
+        if "ingest" in stages:
+            # What is wrong with the settings is told before anything is started or made.
+            check_source(source_root(required(settings.source.path, "source.path")))
+        if not is_locked:
+            stack.enter_context(locked(settings, "run" if stages == STAGES else " ".join(stages), stages))
+        progress.log("run.starting", stages=" ".join(stages), lake=lake_path(settings))
+        # Spark before Milvus: its JVM is a fork of this process, which should not speak gRPC by then.
+        lake = open_lake(spark_session(settings.spark), settings, create="ingest" in stages)
+        # A server needs its time to come up: let it, while the first stages work.
+        opening = starter.submit(stack.enter_context, milvus_for(settings)) if "load" in stages else None
+        yield Work(lake, RunMetrics(lake.tables), staging_for(settings), opening)
 
 
 def run_once(
@@ -92,9 +127,6 @@ def run_once(
     report = RunReport()
     begun = time.monotonic()
 
-    def load_all() -> Loaded:
-        return load(lake, settings, opening.result(), progress, staging_for(settings))
-
     def timed(stage: str, work: Callable[[], Outcome]) -> Outcome:
         started = time.monotonic()
         outcome = work()
@@ -103,18 +135,8 @@ def run_once(
         progress.log(f"{stage}.done", seconds=round(seconds, 1), **plain_numbers(outcome))
         return outcome
 
-    with ExitStack() as stack, ThreadPoolExecutor(1) as starter:
-        if "ingest" in stages:
-            # What is wrong with the settings is told before anything is started or made.
-            check_source(source_root(required(settings.source.path, "source.path")))
-        if not is_locked:
-            stack.enter_context(locked(settings, "run" if stages == STAGES else " ".join(stages), stages))
-        progress.log("run.starting", stages=" ".join(stages), lake=lake_path(settings))
-        # Spark before Milvus: its JVM is a fork of this process, which should not speak gRPC by then.
-        lake = open_lake(spark_session(settings.spark), settings, create="ingest" in stages)
-        if "load" in stages:
-            # A server needs its time to come up: let it, while the first stages work.
-            opening = starter.submit(stack.enter_context, milvus_for(settings))
+    with opened(settings, stages, progress, is_locked) as work:
+        lake = work.lake
         for round_number in range(MOST_ROUNDS):
             if "ingest" in stages:
                 found = timed("ingest", lambda: ingest(lake, settings, progress, allow_deletes))
@@ -125,12 +147,12 @@ def run_once(
             if "embed" in stages:
                 timed("embed", lambda: embed(lake, settings, progress))
             if "load" in stages:
-                timed("load", load_all)
+                timed("load", lambda: load(lake, settings, work.address, progress, work.staging, work.metrics))
             if stages != STAGES:
                 break
         else:
             progress.log("run.unfinished", rounds=MOST_ROUNDS, reason="the source goes on changing; run again")
-    return report.summed(time.monotonic() - begun)
+        return report.summed(time.monotonic() - begun, work.metrics.freshness)
 
 
 def plain_numbers(outcome: Any) -> dict[str, Any]:

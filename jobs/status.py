@@ -11,10 +11,11 @@ from pyspark.errors import PySparkException
 from pyspark.sql import functions as F
 
 from .errors import SourceError
-from .ingest import differences
+from .ingest import differences, implausible_loss
+from .lake.freshness import Freshness, last_run
 from .lake.lake import Lake, open_lake
 from .lake.listing import list_now
-from .lake.session import spark_session
+from .lake.session import materialised, spark_session
 from .lake.source import source_root
 from .lake.storage import storage
 from .lake.tables import CHUNKS, DOCUMENTS, EMBEDDINGS, FILES, TABLES, Table
@@ -30,13 +31,16 @@ class StatusReport:
     "behind" where `embeddings` has changes that Milvus has not seen, "different"). quarantined: uri, reason,
     attempts, since (when it was tried last), documents (that an older version of it still answers with) and
     answers_from (when that version was read; None where none is). lag_seconds: by stage, how long its
-    oldest waiting change has waited; 0 where nothing waits, None where unknown."""
+    oldest waiting change has waited; 0 where nothing waits, None where unknown. freshness: of the last run
+    that made documents searchable. held_back: why deletions are not believed."""
 
     tables: dict[str, dict[str, int]]
     collection: str
     partitions: dict[str, dict[str, Any]]
     quarantined: list[dict[str, Any]]
     lag_seconds: dict[str, float | None]
+    freshness: Freshness
+    held_back: str | None
 
 
 def status(settings: Settings) -> StatusReport:
@@ -49,6 +53,7 @@ def status(settings: Settings) -> StatusReport:
         routes = read_routes(client, name)
         in_milvus = partition_counts(client, name) if routes else {}
     loaded_version = routes.version if routes else -1
+    ingest_lag, held_back = against_source(lake, settings)
     return StatusReport(
         {table.name: {"rows": lake.tables.read(table).count(), "version": versions[table.name]} for table in TABLES},
         name,
@@ -65,11 +70,13 @@ def status(settings: Settings) -> StatusReport:
             for row in lake.tables.quarantine().orderBy("uri").collect()
         ],
         {
-            "ingest": ingest_lag(lake, settings),
+            "ingest": ingest_lag,
             "chunk": stage_lag(lake, "chunk", DOCUMENTS),
             "embed": stage_lag(lake, "embed", CHUNKS),
             "load": waiting_since(lake, EMBEDDINGS, loaded_version + 1),
         },
+        last_run(lake.tables),
+        held_back,
     )
 
 
@@ -89,19 +96,24 @@ def partitions(lake: Lake, in_milvus: dict[str, int], is_behind: bool) -> dict[s
     }
 
 
-def ingest_lag(lake: Lake, settings: Settings) -> float | None:
-    """Seconds since the oldest change of a file that `files` does not show yet; None where that cannot be seen."""
+def against_source(lake: Lake, settings: Settings) -> tuple[float | None, str | None]:
+    """Seconds since the oldest change of a file that `files` does not show yet (None where that cannot be
+    seen), and what the guard says of deletions."""
     if not settings.source.path:
-        return None
+        return None, None
     root = source_root(settings.source.path)
     try:
         listing = list_now(lake.tables.spark, root, settings.source.include, settings.source.exclude)
     except SourceError:
-        return None
-    oldest = differences(listing, lake.tables.read(FILES)).agg(F.min("modified_at"), F.count("*")).first()
-    if not oldest or not oldest[1]:
-        return 0.0
-    return round(time.time() - oldest[0].timestamp(), 1) if oldest[0] else None
+        return None, None
+    files = lake.tables.read(FILES)
+    rows = materialised(differences(listing, files))
+    found = rows.agg(F.min("modified_at"), F.count("*"), F.count_if(F.col("change") == "gone")).first()
+    if not found or not found[1]:
+        return 0.0, None
+    oldest, _, gone = found
+    lag = round(time.time() - oldest.timestamp(), 1) if oldest else None
+    return lag, gone and implausible_loss(rows, gone, files.count(), root, settings.source.max_delete_fraction)
 
 
 def stage_lag(lake: Lake, stage: str, source: Table) -> float | None:

@@ -13,7 +13,7 @@ import numpy as np
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from .tables import FILES, METRICS, LakeTables
+from .tables import EMBEDDINGS, FILES, METRICS, LakeTables
 
 # Of more documents than this, a row keeps evenly spaced quantiles.
 MOST_KEPT = 1_000
@@ -98,10 +98,13 @@ class RunMetrics:
         self.rows: list[dict] = []
 
     def searchable(self, rows: DataFrame | None) -> None:
-        """These rows of `embeddings` have just become searchable."""
+        """These rows of `embeddings` have just become searchable; None: all, if none ever was."""
         now = datetime.now(UTC)
         if rows is None:
-            return
+            # Later, that is a Milvus that lost what it had: no document is new by it.
+            if not self.tables.read(METRICS).isEmpty():
+                return
+            rows = self.tables.read(EMBEDDINGS)
         seconds = seconds_until(now, rows, self.tables.read(FILES))
         if len(seconds):
             row = metrics_row(self.run, now, seconds)

@@ -1,0 +1,149 @@
+"""All stages together, each following what the one before it writes, until somebody ends it."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+
+from .chunk import chunk
+from .embed import embed
+from .errors import ConfigurationError, LakeBusyError
+from .flow import Flow
+from .ingest import ingest
+from .lake.session import with_more_slots
+from .lake.tables import EMBEDDINGS
+from .load import load
+from .progress import Progress
+from .run import STAGES, RunReport, Work, opened, plain_numbers
+from .settings import Settings
+
+# A stage that fails so often, one failure close behind the other, ends the run.
+MOST_FAILURES = 12
+LONGEST_WAIT_SECONDS = 60
+# What worked for so long begins anew to count its failures.
+STEADY_SECONDS = 300
+# Milvus is compared with the lake at least so often: it may have lost what nobody changed.
+COMPARE_SECONDS = 60
+HEARTBEAT_SECONDS = 30
+
+
+def run_continuous(
+    settings: Settings,
+    stages: tuple[str, ...] = STAGES,
+    allow_deletes: bool = False,
+    progress: Progress | None = None,
+) -> RunReport:
+    """Follow the source until SIGTERM or SIGINT; micro-batches that have begun are finished.
+
+    A stage that fails is begun again, at growing intervals; one that goes on failing ends the run with
+    its error. So do ConfigurationError and LakeBusyError, at once.
+    """
+    progress = progress or Progress()
+    report = RunReport()
+    begun = time.monotonic()
+    flow = Flow(settings.pipeline, is_bounded=set(STAGES[:3]) <= set(stages))
+    settings = settings.model_copy(update={"spark": with_more_slots(settings.spark)})
+    with ended_by_signals(flow), opened(settings, stages, progress) as work, ThreadPoolExecutor(len(stages)) as pool:
+        run = {
+            "ingest": lambda: ingest(work.lake, settings, progress, allow_deletes, flow),
+            "chunk": lambda: chunk(work.lake, progress, flow),
+            "embed": lambda: embed(work.lake, settings, progress, flow),
+            "load": lambda: load_as_it_changes(work, settings, progress, flow, report, "embed" in stages),
+        }
+        futures = {pool.submit(kept_up, stage, run[stage], flow, progress, report): stage for stage in stages}
+        try:
+            while wait(futures, HEARTBEAT_SECONDS, FIRST_EXCEPTION).not_done and not any(
+                future.done() and future.exception() for future in futures
+            ):
+                progress.log("run.going_on", **flow.state(), **asdict(work.metrics.freshness))
+        finally:
+            flow.stop()
+        wait(futures)
+        for future in futures:
+            future.result()
+        return report.summed(time.monotonic() - begun, work.metrics.freshness)
+
+
+@contextmanager
+def ended_by_signals(flow: Flow) -> Iterator[None]:
+    """SIGTERM and SIGINT end the run in order; a second one does what it always does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {int(number): signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def end(number: int, _: Any) -> None:
+        signal.signal(number, before[number])
+        # Not in the handler: what it would wait for may be held by the thread that it interrupts.
+        threading.Thread(target=flow.stop).start()
+
+    for number in before:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def kept_up(stage: str, work: Callable[[], Any], flow: Flow, progress: Progress, report: RunReport) -> None:
+    """Do a stage's work until the end, again after what may pass."""
+    begun = time.monotonic()
+
+    def attempt() -> None:
+        nonlocal begun
+        begun = time.monotonic()
+        if not flow.stopping.is_set() and (outcome := work()) is not None:
+            report.add(stage, outcome, time.monotonic() - begun)
+            progress.log(f"{stage}.done", **plain_numbers(outcome))
+
+    def forgive(state: RetryCallState) -> None:
+        if time.monotonic() - begun > STEADY_SECONDS:
+            state.attempt_number = 1
+
+    def tell(state: RetryCallState) -> None:
+        error = state.outcome and state.outcome.exception()
+        progress.log(
+            f"{stage}.failed", reason=str(error), failures=state.attempt_number, again_in=round(state.upcoming_sleep, 1)
+        )
+
+    Retrying(
+        retry=retry_if_exception(may_pass),
+        stop=stop_after_attempt(MOST_FAILURES),
+        wait=wait_exponential_jitter(initial=1, max=LONGEST_WAIT_SECONDS),
+        after=forgive,
+        before_sleep=tell,
+        sleep=flow.rest,
+        reraise=True,
+    )(attempt)
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether a stage is worth another try: a server or a source that is away comes back."""
+    return isinstance(error, Exception) and not isinstance(error, ConfigurationError | LakeBusyError)
+
+
+def load_as_it_changes(
+    work: Work, settings: Settings, progress: Progress, flow: Flow, report: RunReport, is_told: bool
+) -> None:
+    """Load whenever `embeddings` changed, and now and then because Milvus may have.
+
+    is_told: the stage embed is part of this run and says so; otherwise the table is looked at.
+    """
+    loaded_version, compared_at = -1, -COMPARE_SECONDS
+    while not flow.stopping.is_set():
+        flow.embeddings_changed.clear()
+        changed = is_told or work.lake.tables.version(EMBEDDINGS) != loaded_version
+        if changed or time.monotonic() - compared_at > COMPARE_SECONDS:
+            begun = time.monotonic()
+            loaded_version = work.lake.tables.version(EMBEDDINGS)
+            outcome = load(work.lake, settings, work.address, progress, work.staging, work.metrics)
+            compared_at = time.monotonic()
+            report.add("load", outcome, compared_at - begun)
+        flow.embeddings_changed.wait(COMPARE_SECONDS if is_told else settings.pipeline.trigger_seconds)

@@ -1,0 +1,110 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from lakevec.jobs.continuous import may_pass
+from lakevec.jobs.errors import ConfigurationError, MilvusError
+from lakevec.jobs.flow import Flow
+from lakevec.jobs.settings import Pipeline
+from lakevec.jobs.status import status
+
+
+@pytest.fixture
+def running(lakehouse, tmp_path):
+    """`lakevec run --continuous` on this test's lake, as a process of its own."""
+    settings = lakehouse.settings
+    given = {
+        "source.path": settings.source.path,
+        "lake.path": settings.lake.path,
+        "milvus.uri": settings.milvus.uri,
+        "milvus.collection": settings.milvus.collection,
+    }
+    options = [word for key, value in given.items() for word in ("--set", f"{key}={value}")]
+    command = [sys.executable, "-m", "lakevec.jobs.cli", *options, "--json", "run", "--continuous"]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        yield process
+        process.kill()
+        process.wait()
+
+
+def wait_until(condition, process, log, seconds=300):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.2)
+
+
+@pytest.mark.timeout(600)
+def test_a_continuous_run_follows_the_source_until_it_is_told_to_end(lakehouse, running, tmp_path):
+    log = tmp_path / "log"
+    for number in range(25):
+        lakehouse.write(f"{number}.txt", f"The lighthouse number {number} was built of granite.")
+
+    def found():
+        try:
+            return {hit.uri.rsplit("/", 1)[1] for hit in lakehouse.search("lighthouse", k=100).hits}
+        except MilvusError:
+            return set()
+
+    wait_until(lambda: len(found()) == 25, running, log)
+    lakehouse.write("new.txt", "The new lighthouse is made of steel.")
+    wait_until(lambda: "new.txt" in found(), running, log)
+    (lakehouse.source / "0.txt").unlink()
+    wait_until(lambda: "0.txt" not in found(), running, log)
+
+    # A source that lost most of its files: they stay, and what is new arrives all the same.
+    for number in range(1, 20):
+        (lakehouse.source / f"{number}.txt").rename(tmp_path / f"{number}.txt")
+    lakehouse.write("newer.txt", "A newer lighthouse is painted red.")
+    wait_until(lambda: "newer.txt" in found(), running, log)
+    wait_until(lambda: "deletions.held_back files=19" in log.read_text(), running, log)
+    assert len(found()) == 26
+
+    running.send_signal(signal.SIGTERM)
+    answer, _ = running.communicate(timeout=120)
+    assert running.returncode == 0, log.read_text()
+    report = json.loads(answer)
+    assert (report["documents"], report["deleted"], report["stages"]["ingest"]["held_back"]) == (27, 1, 19)
+    assert report["freshness"]["documents"] == 27
+    assert 0 < report["freshness"]["p50"] <= report["freshness"]["p95"] <= report["freshness"]["slowest"] < 600
+    assert "failed" not in log.read_text()
+
+    after = status(lakehouse.settings)
+    assert "19 of 26 known files are gone" in after.held_back
+    assert after.freshness.documents == 27
+    assert lakehouse.run(allow_deletes=True).deleted == 19
+    assert lakehouse.assert_mirrored() == 7
+
+
+def test_files_are_taken_in_while_there_is_room():
+    flow = Flow(Pipeline(max_waiting_chunks=100))
+    soon = time.monotonic() + 0.2
+    assert flow.files_admitted(soon) == 10
+    flow.announce(flow.documents, 60)
+    assert flow.files_admitted(soon) == 0
+
+    begun = flow.begun(flow.documents)
+    flow.announce(flow.chunks, 40)
+    flow.announce(flow.documents, 30)
+    flow.done(flow.documents, begun)
+    assert (flow.documents.total, flow.chunks.total) == (30, 40)
+    assert flow.files_admitted(time.monotonic() + 0.2) == 0
+    flow.done(flow.chunks, flow.begun(flow.chunks))
+    assert flow.files_admitted(time.monotonic() + 5) == 7
+
+
+def test_a_slow_listing_is_made_less_often():
+    flow = Flow(Pipeline(trigger_seconds=2))
+    assert flow.next_listing(100.0, 0.01) == 102.0
+    assert flow.next_listing(100.0, 1.5) == 115.0
+
+
+def test_only_what_cannot_pass_ends_a_stage_at_once():
+    assert may_pass(MilvusError("away"))
+    assert may_pass(OSError("away"))
+    assert not may_pass(ConfigurationError("wrong"))
