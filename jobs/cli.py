@@ -178,7 +178,7 @@ def server(context: typer.Context, action: str) -> None:
     invocation: Invocation = context.obj
     with failures_told(invocation):
         settings = invocation.settings()
-        from .lake.lake import lake_path
+        from .lake.storage import lake_path
         from .vectors import server as milvus_server
 
         if settings.milvus.uri != "standalone":

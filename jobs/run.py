@@ -11,10 +11,11 @@ from .chunk import chunk
 from .embed import embed
 from .ingest import ingest
 from .lake.freshness import Freshness, RunMetrics
-from .lake.lake import Lake, lake_path, open_lake
+from .lake.lake import Lake, open_lake
 from .lake.lock import STAGES, locked
 from .lake.session import spark_session
 from .lake.source import check_source, source_root
+from .lake.storage import lake_path
 from .load import load
 from .progress import Progress
 from .settings import Settings, required
@@ -105,7 +106,7 @@ def opened(settings: Settings, stages: tuple[str, ...], progress: Progress, is_l
             stack.enter_context(locked(settings, "run" if stages == STAGES else " ".join(stages), stages))
         progress.log("run.starting", stages=" ".join(stages), lake=lake_path(settings))
         # Spark before Milvus: its JVM is a fork of this process, which should not speak gRPC by then.
-        lake = open_lake(spark_session(settings.spark), settings, create="ingest" in stages)
+        lake = open_lake(spark_session(settings.spark), settings, "ingest" in stages, held=stages)
         # A server needs its time to come up: let it, while the first stages work.
         opening = starter.submit(stack.enter_context, milvus_for(settings)) if "load" in stages else None
         yield Work(lake, RunMetrics(lake.tables), staging_for(settings), opening)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ..udfs.embed import embedder
-from .lake.lake import known_model, lake_path
+from .lake.lake import known_model
+from .lake.storage import lake_path
 from .settings import Settings
 from .vectors.connection import STANDALONE, connect, milvus_for
 from .vectors.failures import failures_told

@@ -1,17 +1,19 @@
 """One lake: its tables, and what was settled when it was made (model, chunking, granularity)."""
 
 import uuid
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from pyspark.sql import SparkSession
 
 from ...udfs.chunk import Chunking, ChunkingError, check_chunking
 from ...udfs.model import Model, ModelNotFound, find_model
-from ..errors import ConfigurationError, LakevecError
-from ..settings import Granularity, Settings, required
-from .tables import EMBEDDINGS, SCHEMA_VERSION, TABLES, LakeTables
+from ..errors import ConfigurationError
+from ..settings import Granularity, Settings
+from .migration import bring_up_to_date, migrate, needed, state
+from .storage import lake_path
+from .tables import EMBEDDINGS, TABLES, LakeTables
 
 WAY_ON = (
     "The tables and Milvus hold what was made with it; mixing two would spoil both. Leave the setting out to go "
@@ -31,15 +33,11 @@ class Lake:
         return f"{self.tables.path}/_checkpoints/{stage}"
 
 
-def lake_path(settings: Settings) -> str:
-    """lake.path, absolute where it is local."""
-    path = required(settings.lake.path, "lake.path")
-    return path.rstrip("/") if "://" in path else str(Path(path).expanduser().absolute())
-
-
-def open_lake(spark: SparkSession, settings: Settings, create: bool = False) -> Lake:
+def open_lake(spark: SparkSession, settings: Settings, create: bool = False, held: Collection[str] = ()) -> Lake:
     """The lake at lake.path; with `create`, made where there is none.
 
+    held: the stages whose locks the caller has (lock.py): a writer, for which tables of an older lakevec
+    are brought up to date; readers are told to let one do it.
     Model, chunking and granularity are recorded when it is made. An explicit other value is a
     ConfigurationError; one that nobody set follows the lake.
     """
@@ -51,16 +49,12 @@ def open_lake(spark: SparkSession, settings: Settings, create: bool = False) -> 
                 "`lakevec ingest` make one."
             )
         return make_lake(tables, settings)
+    bring_up_to_date(tables, settings, held)
     recorded = {
         key.removeprefix("lakevec."): value
         for key, value in tables.properties(EMBEDDINGS).items()
         if key.startswith("lakevec.")
     }
-    if recorded.get("schema_version") != SCHEMA_VERSION:
-        raise LakevecError(
-            f"The tables at {tables.path} have schema version {recorded.get('schema_version')}; this lakevec reads "
-            f"and writes version {SCHEMA_VERSION}. Use the lakevec that made them, or a new lake.path."
-        )
     model = recorded_model(settings, recorded)
     return Lake(
         tables,
@@ -84,8 +78,11 @@ def make_lake(tables: LakeTables, settings: Settings) -> Lake:
         "lakevec.granularity": lake.granularity,
     }
     # `embeddings` comes last: once it is there, all are.
+    others = [table for table in TABLES if table is not EMBEDDINGS]
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda table: tables.create(table, {}), [t for t in TABLES if t is not EMBEDDINGS]))
+        list(pool.map(lambda table: tables.create(table, {}), others))
+    # Some may be what an older lakevec left when it died here.
+    migrate(tables, needed({table: state(tables, table) for table in others}))
     tables.create(EMBEDDINGS, recorded)
     return lake
 

@@ -26,10 +26,9 @@ from typing import IO
 
 from ..errors import LakeBusyError
 from ..settings import Settings
-from .lake import lake_path
 from .lease import leased
 from .session import spark_session
-from .storage import local_path
+from .storage import lake_path, local_path
 from .tables import LakeTables
 
 STAGES = ("ingest", "chunk", "embed", "load")

@@ -7,9 +7,16 @@ from pathlib import Path
 from pyarrow import fs
 
 from ..errors import ConfigurationError
+from ..settings import Settings, required
 
 # Hadoop's names of a scheme -> pyarrow's.
 SCHEMES = {"s3a": "s3", "s3n": "s3"}
+
+
+def lake_path(settings: Settings) -> str:
+    """lake.path, absolute where it is local."""
+    path = required(settings.lake.path, "lake.path")
+    return path.rstrip("/") if "://" in path else str(Path(path).expanduser().absolute())
 
 
 @cache

@@ -3,7 +3,7 @@
 Keys are hex digests (udfs/keys.py). Offsets count Unicode code points of the document's text.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from delta.tables import DeltaTable
@@ -23,13 +23,20 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
-SCHEMA_VERSION = "1"
+# A new version adds tables, and columns that may be null: migration.py.
+SCHEMA_VERSION = "2"
+OLDER_VERSIONS = ("1",)
 
 TEXT, INT, LONG, TIME = StringType(), IntegerType(), LongType(), TimestampType()
 
 
 def column(name: str, kind: DataType, comment: str, required: bool = False) -> StructField:
     return StructField(name, kind, not required, {"comment": comment})
+
+
+def text_literal(text: str) -> str:
+    """Text between two single quotes of SQL."""
+    return text.replace("\\", "\\\\").replace("'", "\\'")
 
 
 def struct(**fields: DataType) -> StructType:
@@ -298,7 +305,20 @@ class LakeTables:
         builder.execute()
 
     def properties(self, table: Table) -> dict[str, str]:
-        return dict(self.delta(table).detail().select("properties").first()[0])  # pyright: ignore[reportOptionalSubscript]
+        # Not from detail(), which reads the whole log's state first.
+        rows = self.spark.sql(f"SHOW TBLPROPERTIES {self.identifier(table)}").collect()
+        return {row["key"]: row["value"] for row in rows}
+
+    def set_property(self, table: Table, key: str, value: str) -> None:
+        self.spark.sql(f"ALTER TABLE {self.identifier(table)} SET TBLPROPERTIES ('{key}' = '{value}')")
+
+    def add_columns(self, table: Table, columns: Iterable[StructField]) -> None:
+        """Columns that may be null, with their comments; rows that are there have null in them."""
+        added = ", ".join(
+            f"`{field.name}` {field.dataType.simpleString()} COMMENT '{text_literal(field.metadata['comment'])}'"
+            for field in columns
+        )
+        self.spark.sql(f"ALTER TABLE {self.identifier(table)} ADD COLUMNS ({added})")
 
     def version(self, table: Table) -> int:
         """The newest version of the table."""

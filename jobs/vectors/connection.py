@@ -15,7 +15,7 @@ from pymilvus.exceptions import MilvusException
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
 from ..errors import MilvusError
-from ..lake.lake import lake_path
+from ..lake.storage import lake_path
 from ..settings import Settings
 from .server import server_folder, serving
 
