@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 from .errors import ConfigurationError
 from .lake.changes import DELETE, UPDATE, apply
 from .lake.lake import Lake, open_lake
-from .lake.lock import locked
+from .lake.lock import STAGES, locked
 from .lake.session import spark_session
 from .lake.source import source_root, uri_prefix
 from .lake.tables import FILES
@@ -44,8 +44,8 @@ def retry(settings: Settings, path: str | None, progress: Progress) -> RetryRepo
     LakeBusyError where another command writes.
     """
     root = source_root(required(settings.source.path, "source.path"))
-    lake = open_lake(spark_session(settings.spark), settings)
     with locked(settings, "retry"):
+        lake = open_lake(spark_session(settings.spark), settings, held=STAGES)
         return retry_locked(lake, settings, root, path, progress)
 
 
