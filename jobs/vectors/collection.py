@@ -13,6 +13,7 @@ from pymilvus import DataType, MilvusClient, MilvusException
 from ..errors import ConfigurationError, MilvusError
 from ..settings import Index
 from .index import METRIC, VectorIndex, vector_index
+from .patience import retrying
 from .rows import COLUMNS, TEXT_BYTES, VECTOR
 
 LAKE_ID, MODEL_ID, CHUNKING = "lakevec.lake_id", "lakevec.model_id", "lakevec.chunking"
@@ -47,6 +48,13 @@ def open_collection(
     Raises MilvusError where the alias belongs to another lake or is a plain collection, and
     ConfigurationError where an explicit index setting differs from the index that is there.
     """
+    # As a whole: a collection that a first try made is found by the second, not made again.
+    return retrying()(open_or_make, client, alias, owner, settings, explicit, rows)
+
+
+def open_or_make(
+    client: MilvusClient, alias: str, owner: Owner, settings: Index, explicit: Collection[str], rows: int
+) -> tuple[str, VectorIndex]:
     wanted = vector_index(settings, owner.dimension, rows)
     found = aliased(client, alias)
     if found is None and client.has_collection(alias):

@@ -6,25 +6,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
 import grpc
 from pymilvus import MilvusClient, connections
 from pymilvus.exceptions import MilvusException
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
 from ..errors import MilvusError
 from ..lake.storage import lake_path
 from ..settings import Settings
+from .patience import PatientClient, causes
 from .server import server_folder, serving
 
 CONNECT_SECONDS = 10.0
 STANDALONE = "standalone"
-# Worth another try: nothing was wrong with the request.
-TRANSIENT = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.ABORTED}
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, repr=False)
@@ -86,13 +81,14 @@ def milvus_for(settings: Settings) -> Iterator[MilvusAddress]:
 def connect(address: MilvusAddress) -> MilvusClient:
     """A client of the server (or of the Lite file, whose folder is made if it is missing).
 
+    Its idempotent calls outlast a restart of the server (patience.py); this first one does not.
     Clients of one address in one process share a channel. Raises MilvusError that names the address
     and the cause, after about CONNECT_SECONDS at most.
     """
     if address.is_lite:
         make_parent(Path(address.uri).absolute())
     try:
-        return MilvusClient(
+        return PatientClient(
             address.base,
             token=address.credentials or "",
             db_name=address.database or "",
@@ -137,40 +133,6 @@ def server_version(client: MilvusClient) -> tuple[int, int, int]:
         raise MilvusError(f"Milvus says that its version is {said!r}; expected one such as v2.3.5.")
     major, minor, patch = version.groups(default="0")
     return int(major), int(minor), int(patch)
-
-
-def retrying() -> Retrying:
-    """The one retry policy for calls to Milvus: `retrying()(client.upsert, name, rows)`.
-
-    It repeats only what failed on the way (server away for a moment, too busy), five times within
-    about 15 s; the last error is raised as it is. For idempotent calls only: a call that failed on
-    its way back was done nevertheless.
-    """
-    return Retrying(
-        retry=retry_if_exception(is_transient),
-        stop=stop_after_attempt(5),
-        wait=wait_exponential_jitter(initial=0.5, max=8, jitter=1),
-        reraise=True,
-    )
-
-
-def is_transient(error: BaseException) -> bool:
-    """Whether the same call may succeed in a moment."""
-    return any(isinstance(one, grpc.RpcError) and status_of(one) in TRANSIENT for one in causes(error))
-
-
-def status_of(error: grpc.RpcError) -> grpc.StatusCode | None:
-    return error.code() if isinstance(error, grpc.Call) else None
-
-
-def causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, and those that it was raised from; pymilvus raises some from themselves."""
-    told: list[BaseException] = []
-    one: BaseException | None = error
-    while one is not None and one not in told:
-        told.append(one)
-        yield one
-        one = one.__cause__
 
 
 def connection_error(address: MilvusAddress, error: Exception) -> MilvusError:

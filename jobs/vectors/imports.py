@@ -15,7 +15,8 @@ from typing import Any
 from pymilvus import MilvusClient, utility
 
 from ..errors import MilvusError
-from .connection import MilvusAddress, orm_alias, retrying, server_version
+from .connection import MilvusAddress, orm_alias, server_version
+from .patience import retrying
 
 REST_SINCE = (2, 4, 0)
 POLL_SECONDS = 0.2
@@ -48,13 +49,14 @@ class Imports:
             return int(self.request("create", body)["jobId"])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            # pymilvus would repeat it: 0 forbids that.
             return utility.do_bulk_insert(
-                self.collection, [file], partition_name=partition, using=orm_alias(self.address)
+                self.collection, [file], partition_name=partition, using=orm_alias(self.address), retry_times=0
             )
 
     def state(self, task: int) -> ImportState:
         if self.by_rest:
-            found = self.request("describe", {"jobId": str(task)})
+            found = retrying()(self.request, "describe", {"jobId": str(task)})
             return ImportState(found["state"], found.get("reason", ""), str(found.get("progress")))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -9,15 +9,15 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from pymilvus import MilvusClient, MilvusException
+from pymilvus import MilvusClient
+
+from .patience import when_answering
 
 NAME = re.compile(r"p(?P<range>.+)_g(?P<generation>\d+)")
 REQUESTS_AT_ONCE = 8
 POLL_SECONDS = 0.2
 # Readers that have just read the routes may name the old generation for so long.
 DRAIN_SECONDS = 1.0
-# A partition that was loaded, or a server that was started, a moment ago answers after a while.
-ANSWER_SECONDS = 120.0
 
 
 @dataclass(frozen=True, order=True)
@@ -75,19 +75,23 @@ def count(client: MilvusClient, collection: str, generation: Generation, consist
 
 def keys(client: MilvusClient, collection: str, generation: Generation) -> list[str]:
     """All chunk_ids of a loaded partition."""
-    iterator = client.query_iterator(
-        collection,
-        batch_size=10_000,
-        filter="",
-        output_fields=["chunk_id"],
-        partition_names=[generation.partition],
-        consistency_level="Strong",
-    )
-    found: list[str] = []
-    while batch := iterator.next():
-        found += [row["chunk_id"] for row in batch]
-    iterator.close()
-    return found
+
+    def read() -> list[str]:
+        iterator = client.query_iterator(
+            collection,
+            batch_size=10_000,
+            filter="",
+            output_fields=["chunk_id"],
+            partition_names=[generation.partition],
+            consistency_level="Strong",
+        )
+        found: list[str] = []
+        while batch := iterator.next():
+            found += [row["chunk_id"] for row in batch]
+        iterator.close()
+        return found
+
+    return when_answering(read)
 
 
 def counts(
@@ -104,14 +108,8 @@ def counts_when_answering(
     client: MilvusClient, collection: str, generations: Iterable[Generation], consistency: str = "Strong"
 ) -> dict[Generation, int]:
     """`counts`, waiting for a server that has just loaded them."""
-    deadline = time.monotonic() + ANSWER_SECONDS
-    while True:
-        try:
-            return counts(client, collection, generations, consistency)
-        except MilvusException:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(POLL_SECONDS)
+    generations = list(generations)
+    return when_answering(lambda: counts(client, collection, generations, consistency))
 
 
 def wait_for_rows(

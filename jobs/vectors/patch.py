@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 from pymilvus import MilvusClient
 
 from ..errors import MilvusError
-from .connection import MilvusAddress, connect, retrying
+from .connection import MilvusAddress, connect
+from .patience import retrying
 from .rows import checked, entities
 
 # The time range of each row, beside the collection's columns.
@@ -31,14 +32,14 @@ def upsert(
     for name in pc.unique(ranges).to_pylist():
         rows = checked(batch.filter(pc.equal(ranges, name)), dimension)
         for piece in entities(rows):
-            retrying()(client.upsert, collection, piece, partition_name=partitions[name])
+            client.upsert(collection, piece, partition_name=partitions[name])
     return len(batch)
 
 
 def delete(client: MilvusClient, collection: str, partition: str, keys: Sequence[str]) -> None:
     """Delete these keys from one partition; those that are not there do not matter."""
     for first in range(0, len(keys), KEYS_PER_DELETE):
-        retrying()(client.delete, collection, ids=list(keys[first : first + KEYS_PER_DELETE]), partition_name=partition)
+        client.delete(collection, ids=list(keys[first : first + KEYS_PER_DELETE]), partition_name=partition)
 
 
 def upsert_in_task(
@@ -52,7 +53,8 @@ def upsert_in_task(
 
     What may not be written is an outcome too: its message comes back whole, not as a stack trace.
     """
-    client = connect(address)
+    # The driver is connected, so the address is right, and a task may be the job's only try.
+    client = retrying()(connect, address)
     for batch in batches:
         try:
             yield outcome(upsert(client, collection, batch, partitions, dimension), None)

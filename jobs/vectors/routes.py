@@ -18,6 +18,7 @@ from pymilvus import DataType, MilvusClient
 from .collection import aliased, point_alias
 from .index import VectorIndex
 from .partitions import Generation, is_lite
+from .patience import retrying
 
 FORMAT = 1
 PROPERTY = "lakevec.routes"
@@ -64,6 +65,11 @@ def read_routes(client: MilvusClient, alias: str) -> Routes | None:
 
 def publish(client: MilvusClient, alias: str, routes: Routes) -> None:
     """Make these the routes, in one step that readers cannot see half of."""
+    # Begun anew as a whole, under the next number: what a first try made is tidied up by a later one.
+    retrying()(publish_next, client, alias, routes)
+
+
+def publish_next(client: MilvusClient, alias: str, routes: Routes) -> None:
     lite = is_lite(client)
     numbers = published(client, alias)
     name = f"{routes_alias(alias)}_{max(numbers, default=0) + 1}"

@@ -3,7 +3,6 @@ import sys
 import time
 from importlib import metadata
 
-import grpc
 import pytest
 from lakevec.jobs.errors import MilvusError
 from lakevec.jobs.settings import load_settings
@@ -12,37 +11,12 @@ from lakevec.jobs.vectors.connection import (
     connect,
     milvus_for,
     orm_alias,
-    retrying,
     server_version,
 )
 from lakevec.jobs.vectors.server import server_folder, status
-from pymilvus import MilvusException, utility
-from tenacity import wait_none
+from pymilvus import utility
 
 NOBODY_LISTENS = "127.0.0.1:1"
-
-
-class RpcFailure(grpc.RpcError, grpc.Call):
-    """What gRPC raises, with a status code of our choice."""
-
-    def __init__(self, code: grpc.StatusCode):
-        self.code = lambda: code
-        self.details = lambda: "as told"
-
-    add_callback = cancel = initial_metadata = is_active = time_remaining = trailing_metadata = None
-
-
-def failing_call(codes: list[grpc.StatusCode]):
-    """A call that fails with each code in turn and then answers with the number of calls."""
-    calls = []
-
-    def call() -> int:
-        calls.append(None)
-        if len(calls) <= len(codes):
-            raise MilvusException(message="failed") from RpcFailure(codes[len(calls) - 1])
-        return len(calls)
-
-    return call
 
 
 def test_both_halves_of_pymilvus_reach_the_server(milvus):
@@ -116,17 +90,3 @@ def test_standalone_is_a_server_for_as_long_as_the_block_lasts(tmp_path):
     with milvus_for(load_settings("local", ["milvus.uri=standalone", f"lake.path={lake}"], {})) as address:
         assert connect(address).list_collections() == []
     assert status(server_folder(lake)).state == "stopped"
-
-
-def test_a_server_that_is_away_for_a_moment_is_asked_again():
-    ask = retrying().copy(wait=wait_none())
-    assert ask(failing_call([grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED])) == 3
-    with pytest.raises(MilvusException):
-        ask(failing_call([grpc.StatusCode.UNAVAILABLE] * 5))
-
-
-def test_what_the_server_refuses_is_not_asked_again():
-    refused = failing_call([grpc.StatusCode.UNAUTHENTICATED])
-    with pytest.raises(MilvusException):
-        retrying()(refused)
-    assert refused() == 2
