@@ -168,6 +168,9 @@ class Ingest:
         with self.progress.task("ingest", "files", waiting) as advance:
             while taken < waiting:
                 if self.flow and due:
+                    # The next listing comes when it is due, whatever is left of this one: it knows newer files.
+                    if taken and time.monotonic() >= due:
+                        return False
                     size = min(self.flow.files_admitted(due), most)
                     if not size:
                         return False
