@@ -8,7 +8,7 @@ from pyspark.sql import DataFrame
 from ..udfs.chunk import Chunking, chunks_of
 from ..udfs.model import Model
 from .flow import Flow
-from .lake.changes import apply, children_of, last_changes, reconcile, without_parent
+from .lake.changes import apply, children_of, keys_of, last_changes, reconcile, without_parent
 from .lake.lake import Lake
 from .lake.session import materialised, parallel_tasks
 from .lake.stream import work_off
@@ -32,7 +32,8 @@ def chunk(lake: Lake, progress: Progress, flow: Flow | None = None) -> Chunked:
     def handle(feed: DataFrame, _: int) -> None:
         begun = flow.begun(flow.documents) if flow else 0
         changed = materialised(last_changes(feed, "doc_id"))
-        documents = changed.count()
+        keys = keys_of(changed, "doc_id")
+        documents = keys.number
         with progress.task("chunk", "documents", documents) as advance:
             desired = chunks_in(
                 changed.where("not deleted"),
@@ -40,7 +41,7 @@ def chunk(lake: Lake, progress: Progress, flow: Flow | None = None) -> Chunked:
                 lake.chunking,
                 parallel_tasks(lake.tables.spark),
             )
-            present = children_of(lake.tables.read(CHUNKS), CHUNKS, "doc_id", changed, documents)
+            present = children_of(lake.tables.read(CHUNKS), CHUNKS, "doc_id", keys)
             merged = apply(lake.tables, CHUNKS, reconcile(desired, present, CHUNKS), announce)
             advance(documents)
         if flow:

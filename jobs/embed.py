@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 from ..udfs.embed import vectors_in
 from ..udfs.model import Model
 from .flow import Flow
-from .lake.changes import apply, last_changes, reconcile, rows_with, without_parent
+from .lake.changes import Keys, apply, keys_of, last_changes, reconcile, without_parent
 from .lake.lake import Lake
 from .lake.ranges import range_of
 from .lake.session import materialised, parallel_tasks
@@ -56,10 +56,10 @@ def embed(lake: Lake, settings: Settings, progress: Progress, flow: Flow | None 
     def handle(feed: DataFrame, _: int) -> None:
         begun = flow.begun(flow.chunks) if flow else 0
         changed = materialised(last_changes(feed, "chunk_id"))
-        wanted, number = changed.where("not deleted"), changed.count()
-        embedded = embed_missing(lake, wanted, number, settings, progress, pieces)
-        desired = embeddings_of(wanted, vectors_for(lake, wanted, number), lake.model.id, lake.granularity)
-        present = rows_with(lake.tables.read(EMBEDDINGS), "chunk_id", changed, number)
+        wanted, keys = changed.where("not deleted"), keys_of(changed, "chunk_id", "content_hash")
+        embedded = embed_missing(lake, wanted, keys, settings, progress, pieces)
+        desired = embeddings_of(wanted, vectors_for(lake, keys), lake.model.id, lake.granularity)
+        present = keys.among(lake.tables.read(EMBEDDINGS), "chunk_id")
         merged = apply(lake.tables, EMBEDDINGS, reconcile(desired, present, EMBEDDINGS))
         written = merged["insert"] + merged["update"]
         done.embedded += embedded
@@ -99,17 +99,16 @@ class Pieces:
 
 
 def embed_missing(
-    lake: Lake, chunks: DataFrame, chunk_number: int, settings: Settings, progress: Progress, pieces: Pieces
+    lake: Lake, chunks: DataFrame, keys: Keys, settings: Settings, progress: Progress, pieces: Pieces
 ) -> int:
     """Embed the texts that have no vector yet, piece by piece into `vectors`. Gives their number.
 
-    chunk_number: of the chunks. A piece is committed before the next begins, so that a crash keeps
-    what was done.
+    keys: with the content_hash of all chunks. A piece is committed before the next begins, so that a
+    crash keeps what was done.
     """
     known = lake.tables.read(VECTORS).where(F.col("model_id") == lake.model.id).select("content_hash")
     texts = chunks.select("content_hash", F.concat("prefix", "text").alias("embedded")).dropDuplicates(["content_hash"])
-    known = rows_with(known, "content_hash", texts, chunk_number)
-    missing = materialised(texts.join(known, "content_hash", "left_anti"))
+    missing = materialised(texts.join(keys.among(known, "content_hash"), "content_hash", "left_anti"))
     number = missing.count()
     to_vector = embedding_udf(lake.model, settings.model)
     with progress.task("embed", "chunks", number) as advance:
@@ -159,11 +158,11 @@ def device_of_task() -> str | None:
     return f"cuda:{gpu.addresses[0]}" if gpu else None
 
 
-def vectors_for(lake: Lake, chunks: DataFrame, number: int) -> DataFrame:
-    """(content_hash, vector) for the texts of these chunks, of which there are `number` at most."""
+def vectors_for(lake: Lake, keys: Keys) -> DataFrame:
+    """(content_hash, vector) for the texts of these chunks."""
     vectors = lake.tables.read(VECTORS).where(F.col("model_id") == lake.model.id)
     return (
-        rows_with(vectors, "content_hash", chunks, number)
+        keys.among(vectors, "content_hash")
         .select("content_hash", "vector")
         # A replayed append may have left a text twice.
         .dropDuplicates(["content_hash"])

@@ -17,7 +17,7 @@ from ..udfs.documents import Forgotten, Limits, documents_of
 from ..udfs.keys import bytes_hash
 from .errors import LakevecError, SourceError
 from .flow import Flow
-from .lake.changes import DELETE, INSERT, UPDATE, apply, children_of, reconcile
+from .lake.changes import DELETE, INSERT, UPDATE, apply, children_of, keys_of, reconcile
 from .lake.lake import Lake
 from .lake.listing import listings
 from .lake.session import materialised, parallel_tasks
@@ -203,11 +203,12 @@ class Ingest:
         )
         outcomes = parsed.where("doc_id is null").select(*OUTCOME).toArrow().to_pylist()
         replaced = {outcome["uri"] for outcome in outcomes if replaces(outcome, self.settings.ingest.unreadable)}
+        replaced_files = keys_of(tables.spark.createDataFrame([(uri,) for uri in replaced], "uri string"), "uri")
         actions = reconcile(
             parsed.where("doc_id is not null")
             .select(*[name for name in DOCUMENTS.schema.names if name != "changed_at"])
             .withColumn("changed_at", F.current_timestamp()),
-            children_of(tables.read(DOCUMENTS), DOCUMENTS, "uri", sorted(replaced)),
+            children_of(tables.read(DOCUMENTS), DOCUMENTS, "uri", replaced_files),
             DOCUMENTS,
         )
         changed = apply(tables, DOCUMENTS, actions)

@@ -1,8 +1,9 @@
 """Deciding what a table needs, and doing it: pure comparison first, the differences written after."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame, Row, Window
 from pyspark.sql import functions as F
 
 from .session import materialised
@@ -61,33 +62,40 @@ def reconcile(desired: DataFrame, present: DataFrame, table: Table) -> DataFrame
     )
 
 
-def rows_with(present: DataFrame, key: str, keys: DataFrame | Sequence[str], number: int | None = None) -> DataFrame:
-    """The rows of a table whose `key` is among `keys`: a list, or rows, of which there are `number`.
+@dataclass(frozen=True)
+class Keys:
+    """Rows whose keys choose rows of tables. few: the rows themselves, where they are few enough to be named."""
 
-    A few keys go to the table, so that it is neither shuffled nor wholly read for ten changed rows.
-    """
-    if not isinstance(keys, DataFrame):
-        if len(keys) <= MOST_NAMED_KEYS:
-            return present.where(named(f"`{key}`", keys))
-        number = len(keys)
-        keys = present.sparkSession.createDataFrame([(one,) for one in keys], f"`{key}` string")
-    elif number is not None and number <= MOST_NAMED_KEYS:
-        return rows_with(present, key, [row[key] for row in keys.select(key).distinct().collect()])
-    wanted = keys.select(key).distinct()
-    is_small = number is not None and number <= MOST_BROADCAST_KEYS
-    return present.join(F.broadcast(wanted) if is_small else wanted, key, "left_semi")
+    rows: DataFrame
+    number: int
+    few: list[Row] | None
+
+    def among(self, present: DataFrame, key: str) -> DataFrame:
+        """The rows of a table whose `key` is among these.
+
+        A few keys go to the table, so that it is neither shuffled nor wholly read for ten changed rows.
+        """
+        if self.few is not None:
+            return present.where(named(f"`{key}`", sorted({row[key] for row in self.few})))
+        wanted = self.rows.select(key).distinct()
+        return present.join(F.broadcast(wanted) if self.number <= MOST_BROADCAST_KEYS else wanted, key, "left_semi")
 
 
-def children_of(
-    present: DataFrame, table: Table, parent: str, parents: DataFrame | Sequence[str], number: int | None = None
-) -> DataFrame:
-    """`rows_with` for a column that the table is not sorted by: two narrow columns are read to find the keys."""
+def keys_of(rows: DataFrame, *columns: str) -> Keys:
+    """The keys of materialised rows."""
+    few = rows.select(*columns).limit(MOST_NAMED_KEYS + 1).collect()
+    if len(few) <= MOST_NAMED_KEYS:
+        return Keys(rows, len(few), few)
+    return Keys(rows, rows.count(), None)
+
+
+def children_of(present: DataFrame, table: Table, parent: str, parents: Keys) -> DataFrame:
+    """`among` for a column that the table is not sorted by: two narrow columns are read to find the keys."""
     (key,) = table.key
-    found = rows_with(present.select(key, parent), parent, parents, number)
-    keys = [row[key] for row in found.select(key).limit(MOST_NAMED_KEYS + 1).collect()]
-    if len(keys) > MOST_NAMED_KEYS:
-        return rows_with(present, parent, parents, number)
-    return rows_with(present, key, keys)
+    if parents.few is None:
+        return parents.among(present, parent)
+    found = keys_of(parents.among(present.select(key, parent), parent), key)
+    return found.among(present, key) if found.few is not None else parents.among(present, parent)
 
 
 def counts(actions: DataFrame) -> dict[str, int]:

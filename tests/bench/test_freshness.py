@@ -1,0 +1,201 @@
+"""How soon a new file can be found while `lakevec run --continuous` works, with a backlog and without one.
+
+Ten-page PDFs come every few seconds. What is measured is what a reader sees: the first moment at which
+the file's passages answer through the routes. Without a backlog first, then while 1,000 files are worked
+off. Memory of all the run's processes is sampled meanwhile. Writes freshness.json and freshness.png into
+LAKEVEC_BENCH_FOLDER (default: the test's own folder).
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fpdf import FPDF
+from lakevec.jobs.vectors.connection import MilvusAddress, connect
+from lakevec.jobs.vectors.routes import read_routes
+from pymilvus import MilvusException
+
+BACKLOG = int(os.environ.get("LAKEVEC_BENCH_BACKLOG", "1000"))
+NEW_FILES = int(os.environ.get("LAKEVEC_BENCH_NEW_FILES", "40"))
+SECONDS_APART = 5.0
+PAGES, WORDS_PER_PAGE = 10, 250
+WORDS = [
+    *("harbour", "leave", "brake", "order", "system", "decision", "metal", "train", "ship", "invoice", "meeting"),
+    *("winter", "report", "engine", "bridge", "water", "window", "contract", "market", "supply", "signal", "office"),
+]
+
+pytestmark = [pytest.mark.bench, pytest.mark.timeout(3600)]
+
+
+def pdf(number: int) -> bytes:
+    """Ten pages of words, different for each number."""
+    chance = random.Random(number)
+    document = FPDF()
+    document.set_font("helvetica", size=11)
+    for page in range(PAGES):
+        document.add_page()
+        document.multi_cell(0, 6, f"Report {number}, part {page}. " + " ".join(chance.choices(WORDS, k=WORDS_PER_PAGE)))
+    return bytes(document.output())
+
+
+def resident_megabytes(root: int) -> float:
+    """Of a process and all that it started, in MB (shared pages counted once for each)."""
+    children: dict[int, list[int]] = {}
+    resident: dict[int, int] = {}
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        children.setdefault(int(fields[1]), []).append(int(folder.name))
+        resident[int(folder.name)] = int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
+    total, waiting = 0, [root]
+    while waiting:
+        one = waiting.pop()
+        total += resident.get(one, 0)
+        waiting += children.get(one, [])
+    return total / 2**20
+
+
+class Reader:
+    """Asks Milvus, as a reader would, which of the files that it waits for can be found."""
+
+    def __init__(self, address: MilvusAddress, alias: str):
+        self.client, self.alias = connect(address), alias
+        self.waiting: dict[str, float] = {}
+        self.seconds: dict[str, float] = {}
+
+    def look(self) -> None:
+        routes = read_routes(self.client, self.alias) if self.waiting else None
+        if routes is None or not routes.live:
+            return
+        names = ", ".join(json.dumps(uri) for uri in self.waiting)
+        try:
+            found = self.client.query(
+                routes.collection,
+                filter=f"uri in [{names}]",
+                output_fields=["uri"],
+                partition_names=[routes.partition(each.range) for each in routes.live],
+                consistency_level="Bounded",
+            )
+        except MilvusException:
+            return
+        for uri in {row["uri"] for row in found}:
+            self.seconds[uri] = time.time() - self.waiting.pop(uri)
+
+
+def percentiles(seconds: list[float]) -> dict[str, float]:
+    return {f"p{part}": round(float(np.percentile(seconds, part)), 1) for part in (50, 95, 99)} | {"n": len(seconds)}
+
+
+@pytest.fixture
+def bench_folder(tmp_path) -> Path:
+    return Path(os.environ.get("LAKEVEC_BENCH_FOLDER", tmp_path))
+
+
+def test_a_new_file_is_soon_found(lakehouse, milvus, bench_folder, tmp_path, capsys):
+    settings = lakehouse.settings
+    given = {
+        "source.path": settings.source.path,
+        "lake.path": settings.lake.path,
+        "milvus.uri": settings.milvus.uri,
+        "milvus.collection": settings.milvus.collection,
+    }
+    options = [word for key, value in given.items() for word in ("--set", f"{key}={value}")]
+    command = [sys.executable, "-m", "lakevec.jobs.cli", *options, "--json", "run", "--continuous"]
+    with (tmp_path / "log").open("w") as log:
+        run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+    reader = Reader(milvus, settings.milvus.collection)
+    memory: list[tuple[float, float]] = []
+    ended = threading.Event()
+
+    def sample():
+        while not ended.wait(5):
+            memory.append((round(time.time(), 1), round(resident_megabytes(run.pid))))
+
+    sampler = threading.Thread(target=sample)
+    sampler.start()
+    numbers = iter(range(1_000_000))
+
+    def write(count: int) -> list[str]:
+        return [str(lakehouse.write(f"{number}.pdf", pdf(number))) for number in (next(numbers) for _ in range(count))]
+
+    def stream_in(count: int) -> list[tuple[float, float]]:
+        """New files, one by one: (when it was written, seconds until it was found) of each."""
+        written: dict[str, float] = {}
+        due = time.time()
+        while len(written) < count or any(uri in reader.waiting for uri in written):
+            assert run.poll() is None, (tmp_path / "log").read_text()[-3000:]
+            if len(written) < count and time.time() >= due:
+                (uri,) = write(1)
+                written[uri] = reader.waiting[uri] = os.stat(uri).st_mtime
+                due += SECONDS_APART
+            reader.look()
+            time.sleep(0.25)
+        return [(at, reader.seconds[uri]) for uri, at in written.items()]
+
+    try:
+        stream_in(3)  # starts everything: the model, the workers, the JVM's compiled code
+        without = stream_in(NEW_FILES)
+        write(BACKLOG)
+        began = time.time()
+        with_backlog = stream_in(NEW_FILES)
+        run.send_signal(signal.SIGTERM)
+        answer, _ = run.communicate(timeout=120)
+    finally:
+        ended.set()
+        sampler.join()
+        run.kill()
+    report = json.loads(answer)
+    half = len(memory) // 2
+    figures = {
+        "new_file_pages": PAGES,
+        "seconds_apart": SECONDS_APART,
+        "without_backlog_seconds": percentiles([seconds for _, seconds in without]),
+        "with_backlog_seconds": percentiles([seconds for _, seconds in with_backlog]),
+        "backlog_files": BACKLOG,
+        "chunks_embedded": report["embedded"],
+        "backlog_measured_for_seconds": round(time.time() - began),
+        "resident_mb": {
+            "first_half_max": max(value for _, value in memory[:half]),
+            "second_half_max": max(value for _, value in memory[half:]),
+        },
+        "cores": os.cpu_count(),
+    }
+    bench_folder.mkdir(parents=True, exist_ok=True)
+    (bench_folder / "freshness.json").write_text(json.dumps(figures, indent=2) + "\n")
+    draw(without, with_backlog, memory, bench_folder / "freshness.png")
+    with capsys.disabled():
+        print("\n" + json.dumps(figures, indent=2))
+    assert len(with_backlog) == NEW_FILES
+
+
+def draw(without, with_backlog, memory, file: Path) -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (upper, lower) = pyplot.subplots(2, 1, figsize=(9, 6), sharex=True, layout="constrained")
+    start = without[0][0]
+    for points, label in ((without, "no backlog"), (with_backlog, f"{BACKLOG:,} files of backlog")):
+        upper.plot([at - start for at, _ in points], [seconds for _, seconds in points], "o", markersize=4, label=label)
+    upper.set_ylabel("s until found")
+    upper.set_ylim(0)
+    upper.legend()
+    upper.set_title(f"A new {PAGES}-page PDF every {SECONDS_APART:.0f} s, {os.cpu_count()} cores")
+    lower.plot([at - start for at, _ in memory], [value / 1024 for _, value in memory])
+    lower.set_ylabel("resident GB, all processes")
+    lower.set_ylim(0)
+    lower.set_xlabel("s")
+    figure.savefig(file, dpi=110)
