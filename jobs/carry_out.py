@@ -1,34 +1,27 @@
 """Doing what a load decided: build, patch, and let go what is not in a range any more."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from pyspark.sql import functions as F
-
-from .errors import MilvusError
+from .fill import build_ranges, patch_ranges, upsert_arrivals, wait_until_seen
 from .generations import made_row
 from .lake.history import PartitionRow
-from .lake.tables import EMBEDDINGS
 from .leaving import leaving_keys
-from .mirror import Mirror, snapshot
+from .mirror import Mirror
 from .progress import Advance
 from .tally import Loaded, loaded_rows
-from .transfer import upsert_rows, write_import_files
 from .vectors import partitions
-from .vectors.build import import_files
 from .vectors.partitions import Generation
 from .vectors.patch import delete
-from .vectors.plan import RangeAction
+from .vectors.plan import RangeAction, waves
 from .vectors.routes import Routes, publish
-
-# How long the rows of a partition that was just loaded may take to be seen.
-SEEN_NEW_SECONDS = 120.0
 
 
 @dataclass
 class Work:
-    """What this load has done so far. present: rows that Milvus had. last: highest generation ever, by range."""
+    """What this load has done so far. present: rows that Milvus had. last: highest generation ever, by
+    range. replaced: generations that no route of `routes` names any more, and that are still there."""
 
     routes: Routes
     present: Mapping[str, int]
@@ -37,96 +30,108 @@ class Work:
     replaced: list[Generation] = field(default_factory=list)
     done: Loaded = field(default_factory=Loaded)
 
+    def next_generations(self, ranges: Iterable[str]) -> dict[str, Generation]:
+        made = {name: Generation(name, self.last.get(name, 0) + 1) for name in ranges}
+        self.last |= {name: generation.generation for name, generation in made.items()}
+        return made
+
+    def route(self, generations: Mapping[str, Generation]) -> None:
+        """Let these be live at the next `switch`."""
+        self.replaced += [each for each in self.routes.live if each.range in generations]
+        numbers = {name: each.generation for name, each in generations.items()}
+        self.routes = replace(self.routes, generations={**self.routes.generations, **numbers})
+
+    def drop(self, ranges: Collection[str]) -> None:
+        self.replaced += [each for each in self.routes.live if each.range in ranges]
+        kept = {name: number for name, number in self.routes.generations.items() if name not in ranges}
+        self.routes = replace(self.routes, generations=kept)
+
 
 def carry_out(mirror: Mirror, work: Work, actions: list[RangeAction], advance: Advance) -> None:
-    """Do what was decided. Routes with new generations are published before rows leave old ranges."""
-    begun = time.monotonic()
-    built = [action.range for action in actions if action.way == "build"]
-    patched = [action for action in actions if action.way == "patch"]
-    new = [action.range for action in patched if action.range not in work.routes.generations]
-    generations = {name: Generation(name, work.last.get(name, 0) + 1) for name in [*built, *new]}
-    work.last |= {name: generation.generation for name, generation in generations.items()}
+    """Do what was decided, in waves that the server has room for.
 
-    tasks = build_ranges(mirror, {name: generations[name] for name in built}, advance)
+    A passage that moves is written to its new range before the old one is switched or loses it.
+    """
+    begun = time.monotonic()
+    patched = [action for action in actions if action.way == "patch"]
+    dropped = [action.range for action in actions if action.way == "drop"]
+    new = [action.range for action in patched if action.range not in work.routes.generations]
+    to_build = {action.range: mirror.desired[action.range] for action in actions if action.way == "build"}
+    # `_default` is one of the server's partitions.
+    free = mirror.limit - 1 - len(work.routes.generations) - len(new)
+    if dropped and free < partitions_needed(to_build, work.routes.generations):
+        # There is no other way to room for the rest.
+        work.drop(dropped)
+        switch(mirror, work)
+        free += len(dropped)
+    first, *later = waves(to_build, work.routes.generations, free, mirror.settings.load.wave_rows) or [[]]
+
+    generations = work.next_generations([*first, *new])
+    tasks = build_ranges(mirror, {name: generations[name] for name in first}, advance)
     partitions.create(mirror.client, mirror.collection, [generations[name] for name in new])
     partitions.load(mirror.client, mirror.collection, [generations[name] for name in new])
-    live = work.routes.generations
-    patch_ranges(mirror, patched, {name: Generation(name, live[name]) for name in live} | generations, advance)
-    wait_until_seen(mirror, {generation: mirror.desired[name] for name, generation in generations.items()})
+    live = {each.range: each for each in work.routes.live}
+    patch_ranges(mirror, patched, live | generations, advance)
+    upsert_arrivals(mirror, [name for wave in later for name in wave], live)
+    go_live(mirror, work, generations, tasks, begun)
+    for names in later:
+        switch(mirror, work)
+        begun = time.monotonic()
+        generations = work.next_generations(names)
+        go_live(mirror, work, generations, build_ranges(mirror, generations, advance), begun)
+    work.drop(dropped)
 
-    dropped = {action.range for action in actions if action.way == "drop"}
-    work.replaced += [each for each in work.routes.live if each.range in generations or each.range in dropped]
+    let_go(mirror, work, [action for action in patched if action.range not in new])
+    work.done.built += to_build
+    work.done.patched += [action.range for action in patched]
+    work.done.loaded += sum(loaded_rows(mirror, work.present, action) for action in actions)
+
+
+def partitions_needed(to_build: Collection[str], live: Collection[str]) -> int:
+    """How many more there must be room for: each new range's, and one to build the others in."""
+    new = sum(name not in live for name in to_build)
+    return new + (len(to_build) > new)
+
+
+def go_live(
+    mirror: Mirror,
+    work: Work,
+    generations: Mapping[str, Generation],
+    tasks: Mapping[Generation, list[int]],
+    begun: float,
+) -> None:
+    """Let new generations, which were begun at `begun`, be live at the next switch, once all their rows are seen."""
+    wait_until_seen(mirror, {generation: mirror.desired[name] for name, generation in generations.items()})
     seconds = round(time.monotonic() - begun, 3)
     work.made += [
         made_row(mirror, work.routes.index, generation, tasks.get(generation), seconds)
         for generation in generations.values()
     ]
-    kept = {name: number for name, number in live.items() if name not in dropped}
-    work.routes = replace(work.routes, generations=kept | {name: each.generation for name, each in generations.items()})
-    leaving = leaving_keys(mirror, work.routes, [action for action in patched if action.range not in generations])
-    if leaving and generations:
-        # Moved passages must be found in their new range before they leave the old one.
-        publish(mirror.client, mirror.settings.milvus.collection, work.routes)
-    for name, keys in leaving.items():
+    work.route(generations)
+
+
+def switch(mirror: Mirror, work: Work) -> None:
+    publish(mirror.client, mirror.settings.milvus.collection, work.routes)
+    drop_replaced(mirror, work)
+
+
+def drop_replaced(mirror: Mirror, work: Work) -> None:
+    """Drop what the published routes do not name any more, once no reader is within it."""
+    if work.replaced:
+        time.sleep(partitions.DRAIN_SECONDS)
+        partitions.retire(mirror.client, mirror.collection, work.replaced)
+        work.replaced = []
+
+
+def let_go(mirror: Mirror, work: Work, actions: list[RangeAction]) -> None:
+    """Delete from live generations what is not in their ranges any more."""
+    uncounted = {action.range for action in actions if action.whole} - mirror.deletes.keys()
+    is_published = not work.made
+    for name, keys in leaving_keys(mirror, work.routes, work.present, actions):
+        if not is_published:
+            # Moved passages must be found in their new range before they leave the old one.
+            publish(mirror.client, mirror.settings.milvus.collection, work.routes)
+            is_published = True
         delete(mirror.client, mirror.collection, work.routes.partition(name), keys)
-    work.done.removed += sum(
-        len(leaving.get(action.range, [])) for action in patched if action.whole and action.range not in mirror.deletes
-    )
-    work.done.built += built
-    work.done.patched += [action.range for action in patched]
-    work.done.loaded += sum(loaded_rows(mirror, work.present, action) for action in actions)
-
-
-def build_ranges(
-    mirror: Mirror, generations: Mapping[str, Generation], advance: Advance
-) -> dict[Generation, list[int]]:
-    """Fill and load new generations by bulk import, all at the same time. Gives their import tasks."""
-    if not generations or mirror.staging is None:
-        return {}
-    rows_of = {name: mirror.desired[name] for name in generations}
-    mirror.staging.clear()
-    try:
-        files = write_import_files(
-            snapshot(mirror, list(generations)), rows_of, mirror.staging, mirror.lake.model.dimension
-        )
-        tasks = import_files(mirror.client, mirror.address, mirror.collection, generations, files, mirror.staging)
-    finally:
-        mirror.staging.clear()
-    advance(sum(rows_of.values()))
-    return tasks
-
-
-def patch_ranges(
-    mirror: Mirror, actions: list[RangeAction], generations: Mapping[str, Generation], advance: Advance
-) -> None:
-    """Upsert the rows of these ranges, all or the changed ones."""
-    rows_of = {action.range: rows for action in actions if (rows := mirror.rows_to_write(action))}
-    whole = [action.range for action in actions if action.whole]
-    partly = [action.range for action in actions if not action.whole and action.range in rows_of]
-    frames = [snapshot(mirror, whole)] if whole else []
-    if partly and mirror.changes and mirror.changes.rows is not None:
-        changed = mirror.changes.rows.where(~F.col("deleted") & F.col("partition").isin(partly))
-        frames.append(changed.select(*EMBEDDINGS.schema.names))
-    for frame in frames:
-        ranges = whole if frame is frames[0] and whole else partly
-        upsert_rows(
-            frame,
-            {name: rows_of[name] for name in ranges},
-            {name: generations[name].partition for name in ranges},
-            mirror.client,
-            mirror.address,
-            mirror.collection,
-            mirror.lake.model.dimension,
-        )
-        advance(sum(rows_of[name] for name in ranges))
-
-
-def wait_until_seen(mirror: Mirror, expected: Mapping[Generation, int]) -> None:
-    """Wait for the rows of new generations, which nobody else writes."""
-    differing = partitions.wait_for_rows(mirror.client, mirror.collection, expected, SEEN_NEW_SECONDS)
-    for generation, rows in differing.items():
-        raise MilvusError(
-            f"The new partition {generation.partition} of {mirror.collection} shows {rows:,} rows, but "
-            f"{expected[generation]:,} were written. Nothing that is live was touched; run again, and see the "
-            "server's log if it stays so."
-        )
+        if name in uncounted:
+            work.done.removed += len(keys)

@@ -110,6 +110,23 @@ def stages(context: typer.Context, only: str | None, continuous: bool, allow_del
 
 
 @app.command()
+def rebuild(
+    context: typer.Context,
+    partition: Annotated[
+        list[str] | None, typer.Option(metavar="RANGE", help="Only this time range, such as 2024; may be repeated.")
+    ] = None,
+) -> None:
+    """Milvus anew from Delta alone, beside what readers search; nothing is parsed or embedded again."""
+    invocation: Invocation = context.obj
+    with failures_told(invocation):
+        settings = invocation.settings()
+        from .rebuild import rebuild as make_anew
+
+        report = make_anew(settings, partition or [], Progress(False if invocation.json else None))
+        invocation.answer(report, print_rebuild)
+
+
+@app.command()
 def search(
     context: typer.Context,
     query: Annotated[str, typer.Argument(help="A question, or words.")],
@@ -283,6 +300,15 @@ def print_retry(report: Any) -> None:
         what = f"{file.reason} ({file.attempts:,} attempts)" if file.reason else f"{file.documents:,} documents"
         print(f"{file.state:<12}{file.uri}" + ("" if file.state == "gone" else f"\n            {what}"))
     print_run(report.run)
+
+
+def print_rebuild(report: Any) -> None:
+    print(f"{report.rows:,} rows in {len(report.generations)} ranges; {report.seconds:.1f} s")
+    for name, generation in report.generations.items():
+        way = "written over in place" if name in report.patched else f"generation {generation}"
+        print(f"  {name:<12}{way}")
+    if report.patched:
+        print("Nothing can be built on Milvus Lite, nor without load.staging: those ranges were written over in place.")
 
 
 def print_hits(report: Any) -> None:

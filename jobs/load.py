@@ -7,23 +7,23 @@ written since are written again under their keys, partitions that no route names
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from .carry_out import Work, carry_out
+from .carry_out import Work, carry_out, drop_replaced
 from .generations import builds, last_generations, repaired_history
 from .lake.feed import embedding_changes
 from .lake.freshness import RunMetrics
-from .lake.history import PartitionRow, corrections, write_rows
+from .lake.history import corrections, write_rows
 from .lake.lake import Lake
 from .lake.tables import EMBEDDINGS
 from .mirror import Mirror, present_rows, rows_by
 from .progress import Progress
-from .settings import Load, Settings
+from .settings import Settings
 from .settle import settle
 from .tally import Loaded, removed_rows
 from .tuning.build_run import log_builds
@@ -44,17 +44,19 @@ def load(
     progress: Progress,
     staging: Path | str | None = None,
     metrics: RunMetrics | None = None,
+    anew: Collection[str] = (),
 ) -> Loaded:
     """Make Milvus hold exactly what `embeddings` holds, once each, where readers see it.
 
     staging: where import files are written and the server reads them, if load.staging is unset.
     Without such a place, and on Milvus Lite, ranges are only ever patched.
+    anew: time ranges to make anew from all their rows, whatever Milvus holds.
     metrics: told which rows became searchable.
     Raises MilvusError, and ConfigurationError for an impossible index or too many ranges.
     """
     begun = time.monotonic()
     with failures_told(address):
-        done = follow(lake, settings, address, progress, settings.load.staging or staging, metrics)
+        done = follow(lake, settings, address, progress, settings.load.staging or staging, metrics, anew)
     done.seconds = round(time.monotonic() - begun, 3)
     return done
 
@@ -66,12 +68,14 @@ def follow(
     progress: Progress,
     staging: Path | str | None,
     metrics: RunMetrics | None,
+    anew: Collection[str],
 ) -> Loaded:
     """Compare, act, publish, tidy up."""
     alias = settings.milvus.collection
     client = connect(address)
     version = lake.tables.version(EMBEDDINGS)
     desired = rows_by(lake.tables.read(EMBEDDINGS, version), F.col("partition"))
+    limit = sys.maxsize
     if not address.is_lite:
         limit = settings.milvus.max_partitions or partition_limit(server_version(client))
         check_limit(desired, limit, lake.granularity)
@@ -86,15 +90,14 @@ def follow(
 
     staged = None if staging is None or address.is_lite else staging_for(str(staging), collection)
     changes = embedding_changes(lake.tables, routes.version, version)
-    mirror = Mirror(lake, settings, address, client, collection, staged, version, desired, changes)
+    mirror = Mirror(lake, settings, address, client, collection, staged, limit, version, desired, changes)
     present = present_rows(mirror, routes)
-    actions = reconcile_ranges(
-        desired, present, changes and changes.by_range, settings.load if staged else only_patches()
-    )
+    actions = reconcile_ranges(desired, present, changes and changes.by_range, settings.load if staged else None, anew)
     abandoned = set(there) - set(routes.live)
-    history: list[PartitionRow] = []
-    if abandoned or any(action.way != "patch" or action.range not in present for action in actions):
-        history = repaired_history(lake, routes)
+    changes_generations = bool(abandoned) or any(
+        action.way != "patch" or action.range not in present for action in actions
+    )
+    history = repaired_history(lake, routes) if changes_generations else []
     partitions.retire(client, collection, abandoned)
     work = Work(routes, present, last_generations(there, history))
     with progress.task("load", "rows", sum(mirror.rows_to_write(action) for action in actions)) as advance:
@@ -107,10 +110,8 @@ def follow(
         publish(client, alias, work.routes)
     if metrics:
         metrics.searchable(changed_rows(mirror))
-    if work.replaced:
-        time.sleep(partitions.DRAIN_SECONDS)
-        partitions.retire(client, collection, work.replaced)
-    if work.made or work.replaced:
+    drop_replaced(mirror, work)
+    if changes_generations:
         write_rows(lake.tables, corrections(history, work.routes.generations, work.made, collection))
     log_builds(builds(mirror, work.routes.index, work.made), settings.mlflow, lake.tables.path)
     return work.done
@@ -130,7 +131,3 @@ def usable(published: Routes | None, fresh: Routes, there: Iterable[Generation])
         return fresh
     live = {generation.range: generation.generation for generation in set(published.live) & set(there)}
     return replace(published, index=fresh.index, generations=live)
-
-
-def only_patches() -> Load:
-    return Load(build_rows=sys.maxsize)  # pyright: ignore[reportCallIssue]

@@ -23,7 +23,8 @@ class Mirror:
     """The two sides of a load, and what lies between them, by time range.
 
     desired: rows of `embeddings` at `version`. changes: since the version that Milvus holds, None
-    where they are not known. staging: None where nothing can be built.
+    where they are not known. staging: None where nothing can be built. limit: partitions that the
+    collection may have.
     """
 
     lake: Lake
@@ -32,6 +33,7 @@ class Mirror:
     client: MilvusClient
     collection: str
     staging: Staging | None
+    limit: int
     version: int
     desired: Mapping[str, int]
     changes: EmbeddingChanges | None

@@ -139,6 +139,9 @@ class Load(Section):
     )
     build_rows: int = Field(20_000, ge=0, description="A range with more changed rows than this may be built anew")
     build_share: float = Field(0.5, ge=0, le=1, description="... if they are also more than this share of the range")
+    wave_rows: int = Field(
+        2_000_000, ge=1, description="Rows that are built at a time: bounds staging and the server's memory"
+    )
 
 
 class Mlflow(Section):

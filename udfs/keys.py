@@ -1,6 +1,23 @@
 """Keys of rows: BLAKE2b digests of 128 bits, as 32 hex digits."""
 
+from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import pairwise
+
+
+@dataclass(frozen=True)
+class KeySlice:
+    """The keys with since <= key < until; None: no bound on that side."""
+
+    since: str | None = None
+    until: str | None = None
+
+
+def key_slices(number: int) -> list[KeySlice]:
+    """So many slices that hold every key once, about as many digests in each; at least one."""
+    number = max(number, 1)
+    bounds = [None, *(f"{(place << 32) // number:08x}" for place in range(1, number)), None]
+    return [KeySlice(since, until) for since, until in pairwise(bounds)]
 
 
 def digest(*parts: str) -> str:

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 from pymilvus import MilvusClient
 
+from ...udfs.keys import KeySlice
 from .patience import when_answering
 
+EVERY_KEY = KeySlice()
 NAME = re.compile(r"p(?P<range>.+)_g(?P<generation>\d+)")
 REQUESTS_AT_ONCE = 8
 POLL_SECONDS = 0.2
@@ -73,14 +75,17 @@ def count(client: MilvusClient, collection: str, generation: Generation, consist
     return found[0]["count(*)"]
 
 
-def keys(client: MilvusClient, collection: str, generation: Generation) -> list[str]:
-    """All chunk_ids of a loaded partition."""
+def keys(client: MilvusClient, collection: str, generation: Generation, within: KeySlice = EVERY_KEY) -> list[str]:
+    """The chunk_ids of a loaded partition, or those of a slice."""
+    bounds = [
+        f'chunk_id {sign} "{bound}"' for sign, bound in ((">=", within.since), ("<", within.until)) if bound is not None
+    ]
 
     def read() -> list[str]:
         iterator = client.query_iterator(
             collection,
             batch_size=10_000,
-            filter="",
+            filter=" and ".join(bounds),
             output_fields=["chunk_id"],
             partition_names=[generation.partition],
             consistency_level="Strong",

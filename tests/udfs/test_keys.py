@@ -1,4 +1,4 @@
-from lakevec.udfs.keys import bytes_hash, chunk_id, content_hash, digest, doc_id
+from lakevec.udfs.keys import bytes_hash, chunk_id, content_hash, digest, doc_id, key_slices
 
 
 def test_keys_are_32_hex_digits_and_do_not_change_between_releases():
@@ -19,3 +19,14 @@ def test_kinds_of_keys_never_meet():
 
 def test_equal_passages_of_a_document_have_keys_by_occurrence():
     assert chunk_id("d", "heading", "c", 0) != chunk_id("d", "heading", "c", 1)
+
+
+def test_slices_hold_every_key_once():
+    keys = [digest(str(number)) for number in range(300)] + ["", "k1", "zz"]
+    for number in (0, 1, 7):
+        slices = key_slices(number)
+        assert len(slices) == max(number, 1)
+        for key in keys:
+            assert sum((s.since is None or s.since <= key) and (s.until is None or key < s.until) for s in slices) == 1
+        sizes = [sum((s.since or "") <= key < (s.until or "g") for key in keys[:300]) for s in slices]
+        assert min(sizes) > 150 / max(number, 1)

@@ -1,7 +1,7 @@
 import pytest
 from lakevec.jobs.errors import ConfigurationError
 from lakevec.jobs.settings import Load
-from lakevec.jobs.vectors.plan import RangeAction, check_limit, decide, partition_limit, reconcile_ranges
+from lakevec.jobs.vectors.plan import RangeAction, check_limit, decide, partition_limit, reconcile_ranges, waves
 
 SETTINGS = Load(build_rows=100, build_share=0.5)
 
@@ -47,6 +47,23 @@ def test_rows_that_milvus_lost_are_written_again():
 
 def test_where_it_is_not_known_what_changed_every_range_is_written_whole():
     assert reconcile_ranges({"2023": 5}, {"2023": 5}, None, SETTINGS) == [RangeAction("2023", "patch", whole=True)]
+
+
+def test_a_range_that_shall_be_anew_is_built_or_patched_whole_where_nothing_can_be_built():
+    equal = {"2023": 5, "2024": 7}
+    assert reconcile_ranges(equal, equal, {}, SETTINGS, ["2024"]) == [RangeAction("2024", "build", whole=True)]
+    assert reconcile_ranges(equal, equal, {}, None, ["2024"]) == [RangeAction("2024", "patch", whole=True)]
+    assert reconcile_ranges({"2023": 500}, {}, {}, None) == [RangeAction("2023", "patch", whole=True)]
+
+
+def test_ranges_are_built_in_waves_that_rows_and_free_partitions_bound():
+    rows_of = {"2020": 10, "2021": 10, "2022": 10, "2023": 25}
+    assert waves({}, [], 1, 20) == []
+    assert waves(rows_of, rows_of, 100, 1000) == [["2020", "2021", "2022", "2023"]]
+    assert waves(rows_of, rows_of, 100, 20) == [["2020", "2021"], ["2022"], ["2023"]]
+    assert waves(rows_of, rows_of, 2, 1000) == [["2020", "2021"], ["2022", "2023"]]
+    # What is new takes a partition for good, and comes first.
+    assert waves(rows_of, ["2020", "2021"], 3, 1000) == [["2022", "2023", "2020"], ["2021"]]
 
 
 def test_more_ranges_than_the_server_holds_are_refused_by_name():
