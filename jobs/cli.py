@@ -173,6 +173,20 @@ def retry(
         invocation.answer(again(settings, path, Progress(False if invocation.json else None)), print_retry)
 
 
+@app.command()
+def forget(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="URI|DOC_ID", help="A file, or one document of it.")],
+) -> None:
+    """Erase a document, or all of a file, everywhere; it does not come back."""
+    invocation: Invocation = context.obj
+    with failures_told(invocation):
+        settings = invocation.settings()
+        from .forget import forget as erase
+
+        invocation.answer(erase(settings, name, Progress(False if invocation.json else None)), print_forget)
+
+
 @server_app.command("start")
 def server_start(context: typer.Context) -> None:
     """Start the server, or find it running; it stays until it is stopped."""
@@ -309,6 +323,20 @@ def print_rebuild(report: Any) -> None:
         print(f"  {name:<12}{way}")
     if report.patched:
         print("Nothing can be built on Milvus Lite, nor without load.staging: those ranges were written over in place.")
+
+
+def print_forget(report: Any) -> None:
+    rows = ", ".join(f"{number:,} of {table}" for table, number in report.rows.items())
+    print(f"{report.uri}: {report.documents:,} documents forgotten")
+    print(f"rows deleted: {rows}, {report.milvus_rows:,} in Milvus")
+    print(f"{report.files_rewritten:,} data files rewritten, {report.files_removed:,} removed; {report.seconds:.1f} s")
+    for title, lines in (
+        ("verified", report.verified),
+        ("not yet off the disks", report.pending),
+        ("some of the same passages stay, in", report.copies),
+    ):
+        if lines:
+            print(f"{title}:\n" + "\n".join(f"  {line}" for line in lines))
 
 
 def print_hits(report: Any) -> None:

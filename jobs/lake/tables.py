@@ -27,6 +27,9 @@ from pyspark.sql.types import (
 SCHEMA_VERSION = "2"
 OLDER_VERSIONS = ("1",)
 
+# Delta's property that names the columns whose smallest and greatest values stand in the table's log.
+STATISTICS = "delta.dataSkippingStatsColumns"
+
 TEXT, INT, LONG, TIME = StringType(), IntegerType(), LongType(), TimestampType()
 
 
@@ -50,13 +53,25 @@ REASON = struct(stage=TEXT, error_class=TEXT, message=TEXT, attempts=INT, at=TIM
 
 @dataclass(frozen=True)
 class Table:
-    """One table's definition. `volatile` columns do not count when rows are compared."""
+    """One table's definition. `volatile` columns do not count when rows are compared. `sought`: columns beside
+    the key that files are skipped by."""
 
     name: str
     comment: str
     key: tuple[str, ...]
     schema: StructType
     volatile: frozenset[str] = field(default_factory=frozenset)
+    sought: tuple[str, ...] = ()
+
+    @property
+    def properties(self) -> dict[str, str]:
+        """Delta's properties. Statistics of a few columns: those of a text would keep its beginning in the
+        table's log, long after the text was erased."""
+        return {
+            "delta.enableChangeDataFeed": "true",
+            "delta.enableDeletionVectors": "true",
+            STATISTICS: ",".join([*self.key, *self.sought]),
+        }
 
 
 FILES = Table(
@@ -103,6 +118,7 @@ DOCUMENTS = Table(
         ]
     ),
     frozenset({"changed_at"}),
+    ("uri",),
 )
 
 CHUNKS = Table(
@@ -128,6 +144,7 @@ CHUNKS = Table(
             column("doc_timestamp", TIME, "The document's own time"),
         ]
     ),
+    sought=("doc_id",),
 )
 
 VECTORS = Table(
@@ -167,6 +184,7 @@ EMBEDDINGS = Table(
         ]
     ),
     frozenset({"vector"}),
+    ("partition",),
 )
 
 PARTITIONS = Table(
@@ -295,11 +313,7 @@ class LakeTables:
             builder = builder.tableName(f"{self.catalog_schema}.{table.name}")
         else:
             builder = builder.location(f"{self.path}/{table.name}")
-        fixed = {
-            "delta.enableChangeDataFeed": "true",
-            "delta.enableDeletionVectors": "true",
-            "lakevec.schema_version": SCHEMA_VERSION,
-        }
+        fixed = {**table.properties, "lakevec.schema_version": SCHEMA_VERSION}
         for key, value in {**fixed, **properties}.items():
             builder = builder.property(key, value)
         builder.execute()

@@ -24,6 +24,7 @@ FORMAT = 1
 PROPERTY = "lakevec.routes"
 # The one before is kept for readers that have just read the alias.
 KEPT = 2
+ROUTES_NAME = re.compile(r"_routes_\d+$")
 
 
 @dataclass(frozen=True)

@@ -114,8 +114,9 @@ def milvus_configuration(data: Path, ports: Ports) -> dict:
     """
     components: dict[str, dict] = {name: {"ip": "127.0.0.1", "port": ports[name]} for name in COMPONENTS}
     components["proxy"] |= {"internalPort": ports["proxy internal"]}
-    # A server that lives for a command only must still get round to deleting what was dropped.
-    components["dataCoord"] |= {"gc": {"interval": 60, "dropTolerance": 300}}
+    # A server that lives for a command only must still get round to deleting what was dropped, and `forget`
+    # waits for that.
+    components["dataCoord"] |= {"gc": {"interval": 20, "dropTolerance": 30}}
     return components | {
         "etcd": {
             "endpoints": f"127.0.0.1:{ports['etcd client']}",
