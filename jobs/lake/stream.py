@@ -3,6 +3,7 @@
 import shutil
 import threading
 from collections.abc import Callable
+from typing import Literal
 
 from pyarrow import fs
 from pyspark.errors import StreamingQueryException
@@ -59,14 +60,19 @@ def run_stream(stream: DataFrame, checkpoint: str, handle: Handler, until: Until
     """
     raised: list[BaseException] = []
     working = threading.Lock()
+    drop_orphaned_checksums(checkpoint)
 
     def guarded(batch: DataFrame, number: int) -> None:
         try:
             with working:
                 handle(batch, number)
-        except BaseException as error:
+        except Exception as error:
             raised.append(error)
             raise
+        except BaseException as error:
+            raised.append(error)
+            # py4j hands on Exceptions alone; of others the JVM would wait for an answer for ever.
+            raise RuntimeError(repr(error)) from error
 
     writer = stream.writeStream.foreachBatch(guarded).option("checkpointLocation", checkpoint)
     if until:
@@ -84,9 +90,7 @@ def run_stream(stream: DataFrame, checkpoint: str, handle: Handler, until: Until
                     with working:
                         query.stop()
     except StreamingQueryException as error:
-        if raised and not isinstance(raised[0], Exception):
-            raise raised[0] from error
-        if raised and isinstance(raised[0], LakevecError):
+        if raised and (isinstance(raised[0], LakevecError) or not isinstance(raised[0], Exception)):
             raise raised[0] from error
         raise LakevecError(f"The stream over {checkpoint} failed: {error}") from error
     finally:
@@ -95,9 +99,35 @@ def run_stream(stream: DataFrame, checkpoint: str, handle: Handler, until: Until
 
 
 def has_checkpoint(checkpoint: str) -> bool:
-    """Whether a stream has begun there."""
-    system, path = storage(checkpoint)
-    return system.get_file_info(f"{path}/offsets").type == fs.FileType.Directory
+    """Whether a stream has begun there: the folders come before the first micro-batch is written down."""
+    return bool(batches(checkpoint, "offsets"))
+
+
+def was_cut_off(checkpoint: str) -> bool:
+    """Whether what was done may have been left half-way: the last micro-batch did not end, or nobody knows."""
+    begun, ended = batches(checkpoint, "offsets"), batches(checkpoint, "commits")
+    return not begun or not ended or max(begun) > max(ended)
+
+
+def batches(checkpoint: str, folder: Literal["offsets", "commits"]) -> list[int]:
+    """Numbers of the micro-batches that were written down as begun (offsets) or as ended (commits)."""
+    return [int(name) for name in names_in(f"{checkpoint}/{folder}") if name.isdigit()]
+
+
+def names_in(folder: str) -> list[str]:
+    system, path = storage(folder)
+    return [info.base_name for info in system.get_file_info(fs.FileSelector(path, allow_not_found=True))]
+
+
+def drop_orphaned_checksums(checkpoint: str) -> None:
+    """Delete the checksums of files that are gone: because of one, Spark would not write its file again
+    ("Multiple streaming queries are concurrently using ...")."""
+    for folder in ("offsets", "commits"):
+        names = set(names_in(f"{checkpoint}/{folder}"))
+        for name in names:
+            if name.startswith(".") and name.endswith(".crc") and name[1:-4] not in names:
+                system, path = storage(f"{checkpoint}/{folder}/{name}")
+                system.delete_file(path)
 
 
 def delete_folder(folder: str) -> None:
