@@ -18,11 +18,12 @@ from ..udfs.keys import bytes_hash
 from .errors import LakevecError, SourceError
 from .flow import Flow
 from .lake.changes import DELETE, INSERT, UPDATE, apply, children_of, keys_of, reconcile
+from .lake.doubt import doubtful
 from .lake.lake import Lake
 from .lake.listing import listings
 from .lake.session import materialised, parallel_tasks
 from .lake.source import FileTooLarge, NameNotUtf8, check_source, read_file, source_root
-from .lake.stream import run_stream
+from .lake.stream import run_stream, was_cut_off
 from .lake.tables import DOCUMENTS, FILES
 from .progress import Progress
 from .settings import Settings, required
@@ -98,9 +99,12 @@ class Ingest:
         """Make `files` and `documents` follow the source. Raises SourceError when it cannot be read."""
         check_source(self.root)
         source = self.settings.source
-        stream = listings(self.lake.tables.spark, self.root, source.include, source.exclude)
+        tables, checkpoint = self.lake.tables, self.lake.checkpoint("ingest")
+        if was_cut_off(checkpoint):
+            apply(tables, FILES, doubtful(tables.read(FILES), tables.read(DOCUMENTS)))
+        stream = listings(tables.spark, self.root, source.include, source.exclude)
         try:
-            run_stream(stream, self.lake.checkpoint("ingest"), self.handle, self.flow and self.flow.until)
+            run_stream(stream, checkpoint, self.handle, self.flow and self.flow.until)
         except LakevecError as error:
             # Raised where the listing is made, it comes back as a part of Spark's text.
             if told := re.search(r"SourceError: (.*)", str(error)):

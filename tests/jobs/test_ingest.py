@@ -4,6 +4,7 @@ from datetime import UTC
 
 import pytest
 from lakevec.jobs.errors import ConfigurationError, SourceError
+from lakevec.jobs.lake.changes import apply
 from lakevec.jobs.lake.tables import DOCUMENTS, FILES
 from lakevec.jobs.status import status
 from pyspark.sql import functions as F
@@ -208,6 +209,46 @@ def test_a_file_that_could_not_be_read_is_tried_again_when_it_can_be(lakehouse, 
     assert path.exists()
     assert (report.quarantined, report.stages["ingest"]["changes"]) == (0, 0)
     assert lakehouse.rows(FILES, "state") == [("parsed",)]
+
+
+def test_what_changes_back_after_a_crash_between_documents_and_files_is_read_again(lakehouse, monkeypatch):
+    def write(name, text, modified):
+        lakehouse.write(name, text, modified=1_700_000_000 + modified)
+
+    def dying_run():
+        """It dies when `documents` is written and `files` is not."""
+        written = []
+
+        def no_files_after_documents(tables, table, actions):
+            if written and table is FILES:
+                raise KeyboardInterrupt
+            if table is DOCUMENTS:
+                written.append(table)
+            return apply(tables, table, actions)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("lakevec.jobs.ingest.apply", no_files_after_documents)
+            with pytest.raises(KeyboardInterrupt):
+                lakehouse.run(INGEST)
+
+    write("deleted.txt", "deleted", 0)
+    write("edited.txt", "edited", 0)
+    lakehouse.run(INGEST)
+
+    (lakehouse.source / "deleted.txt").unlink()
+    dying_run()
+    assert texts(lakehouse) == ["edited"]
+
+    write("deleted.txt", "deleted", 0)
+    write("edited.txt", "another text", 1)
+    write("new.txt", "new", 1)
+    dying_run()
+    assert texts(lakehouse) == ["another text", "deleted", "new"]
+
+    write("edited.txt", "edited", 0)
+    (lakehouse.source / "new.txt").unlink()
+    lakehouse.run(INGEST)
+    assert texts(lakehouse) == ["deleted", "edited"]
 
 
 def test_a_lake_is_made_by_what_reads_a_source_and_by_nothing_else(lakehouse, tmp_path):
