@@ -7,7 +7,7 @@ BIN := .venv/bin
 
 .PHONY: help
 help: ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 # The uv that is there, or one that pip installs for this user; sets $$uv.
 define FIND_UV
@@ -78,6 +78,15 @@ test: setup ## the tests, against a real Milvus server
 .PHONY: test-slow
 test-slow: setup ## what takes too long for every commit
 	$(BIN)/python -m pytest -m slow
+
+# Of random sequences of changes, losses and kills: how many, and the seed to repeat them by.
+SEQUENCES ?= 200
+SEED ?= $(shell od -An -N3 -tu4 /dev/urandom | tr -d ' ')
+
+.PHONY: test-sequences
+test-sequences: setup ## SEQUENCES=200 random ones of changes, losses and kills, by SEED
+	@echo "$(SEQUENCES) sequences, SEED=$(SEED)"
+	SEQUENCES=$(SEQUENCES) $(BIN)/python -m pytest -m sequences -q --show-capture=no --hypothesis-seed=$(SEED) tests/sequences
 
 .PHONY: bench
 bench: setup ## measure speed, as ratios against a named peer

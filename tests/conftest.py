@@ -3,6 +3,7 @@
 import os
 import shutil
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,19 +107,30 @@ def empty_lake(spark, tmp_path_factory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def new_lakehouse(spark, milvus, empty_lake) -> Callable[..., Lakehouse]:
+    """Makes a lakehouse with nothing in it, in a folder, with settings as --set takes them."""
+
+    def make(folder: Path, *overrides: str) -> Lakehouse:
+        source = folder / "source"
+        source.mkdir()
+        shutil.copytree(empty_lake, folder / "lake")
+        settings = load_settings(
+            "local",
+            [
+                f"source.path={source}",
+                f"lake.path={folder / 'lake'}",
+                f"milvus.uri={milvus.uri}",
+                f"milvus.collection=test_{uuid.uuid4().hex[:8]}",
+                *overrides,
+            ],
+            {},
+        )
+        return Lakehouse(spark, source, settings)
+
+    return make
+
+
 @pytest.fixture
-def lakehouse(spark, milvus, empty_lake, tmp_path) -> Lakehouse:
-    source = tmp_path / "source"
-    source.mkdir()
-    shutil.copytree(empty_lake, tmp_path / "lake")
-    settings = load_settings(
-        "local",
-        [
-            f"source.path={source}",
-            f"lake.path={tmp_path / 'lake'}",
-            f"milvus.uri={milvus.uri}",
-            f"milvus.collection=test_{uuid.uuid4().hex[:8]}",
-        ],
-        {},
-    )
-    return Lakehouse(spark, source, settings)
+def lakehouse(new_lakehouse, tmp_path) -> Lakehouse:
+    return new_lakehouse(tmp_path)

@@ -1,0 +1,112 @@
+"""A run that dies before or after one of its effects, in this process: the JVM and Milvus live on.
+
+The effects are caught where libraries are called, so that it does not matter how the code that calls
+them is cut. After its death a run has no effect any more, also not in `finally`.
+"""
+
+import functools
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+from unittest.mock import patch
+
+from delta.tables import DeltaMergeBuilder
+from lakevec.jobs.vectors.build import Staging
+from pymilvus import MilvusClient, utility
+from pyspark.sql import DataFrameWriter
+from pyspark.sql.streaming import DataStreamWriter
+from pyspark.sql.streaming.query import StreamingQuery
+
+# In words -> where it is caught. A batch's end is before its checkpoint's commit, a stream's after it.
+EFFECTS: dict[str, tuple[Any, str]] = {
+    "merge into Delta": (DeltaMergeBuilder, "execute"),
+    "append to Delta": (DataFrameWriter, "save"),
+    "upsert": (MilvusClient, "upsert"),
+    "delete": (MilvusClient, "delete"),
+    "creation of a collection": (MilvusClient, "create_collection"),
+    "creation of an index": (MilvusClient, "create_index"),
+    "creation of an alias": (MilvusClient, "create_alias"),
+    "move of an alias": (MilvusClient, "alter_alias"),
+    "drop of a collection": (MilvusClient, "drop_collection"),
+    "creation of a partition": (MilvusClient, "create_partition"),
+    "load of partitions": (MilvusClient, "load_partitions"),
+    "release of partitions": (MilvusClient, "release_partitions"),
+    "drop of a partition": (MilvusClient, "drop_partition"),
+    "submission of an import": (utility, "do_bulk_insert"),
+    "clearing of the staging folder": (Staging, "clear"),
+}
+BATCH, STREAM = "batch of a stream", "stream"
+NAMES = (*EFFECTS, BATCH, STREAM)
+
+
+class Killed(BaseException):
+    """What a SIGKILL leaves nothing of; here it must get past every `except Exception`."""
+
+
+@dataclass
+class Kill:
+    """One death. call: which one of the effect's calls, from 1. happened: whether it came so far."""
+
+    effect: str
+    call: int
+    after: bool
+    happened: bool = False
+    calls: Counter[str] = field(default_factory=Counter)
+
+    def __str__(self) -> str:
+        return f"{'after' if self.after else 'before'} its {self.call}. {self.effect}"
+
+    def around(self, effect: str, work: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        if self.happened:
+            raise Killed
+        self.calls[effect] += 1
+        is_it = (effect, self.calls[effect]) == (self.effect, self.call)
+        # A stream is not left while its micro-batch is at work.
+        if is_it and not self.after and effect != STREAM:
+            self.happened = True
+            raise Killed
+        result = work(*arguments, **named)
+        if is_it or self.happened:
+            self.happened = True
+            raise Killed
+        return result
+
+
+@contextmanager
+def killing(kill: Kill) -> Iterator[None]:
+    """What runs within dies as `kill` says, if it comes so far; `Killed` ends here."""
+    with ExitStack() as stack:
+        for effect, (owner, name) in EFFECTS.items():
+            stack.enter_context(patch.object(owner, name, caught(kill, effect, getattr(owner, name))))
+        foreach, await_end = DataStreamWriter.foreachBatch, StreamingQuery.awaitTermination
+
+        def foreach_batch(writer: Any, handle: Callable[..., None]) -> Any:
+            def call(*arguments: Any) -> None:
+                try:
+                    kill.around(BATCH, handle, *arguments)
+                except Killed as error:
+                    # Of anything but an Exception the JVM would never hear.
+                    raise RuntimeError("killed") from error
+
+            return foreach(writer, call)
+
+        def await_termination(query: StreamingQuery, timeout: int | None = None) -> Any:
+            try:
+                return kill.around(STREAM, await_end, query, timeout)
+            except Exception as error:
+                raise (Killed if kill.happened else error) from error
+
+        stack.enter_context(patch.object(DataStreamWriter, "foreachBatch", foreach_batch))
+        stack.enter_context(patch.object(StreamingQuery, "awaitTermination", await_termination))
+        with suppress(Killed):
+            yield
+
+
+def caught(kill: Kill, effect: str, work: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(work)
+    def call(*arguments: Any, **named: Any) -> Any:
+        return kill.around(effect, work, *arguments, **named)
+
+    return call

@@ -1,0 +1,112 @@
+"""Whatever happens to source, lake and Milvus, wherever runs die: after one more, Milvus holds what it should."""
+
+import collections.abc
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+from lakevec.jobs.vectors import partitions
+from lakevec.jobs.vectors.connection import MilvusAddress, connect
+from pyspark import cloudpickle
+from pyspark.sql import functions as F
+
+from . import written
+from .losses import drop_collections
+from .machine import Sequence, Tally
+
+BUILDS = ("load.build_rows=2", "load.build_share=0.4")
+
+
+@pytest.fixture
+def sequence(new_lakehouse, tmp_path, monkeypatch, capsys) -> type[Sequence]:
+    """The machine, with real Delta tables and a real Milvus, and vectors that cost nothing."""
+    cloudpickle.register_pickle_by_value(written)
+    monkeypatch.setattr("lakevec.jobs.embed.embedding_udf", lambda *_: udf_of(written.vector_of))
+    # Nobody reads meanwhile.
+    monkeypatch.setattr(partitions, "DRAIN_SECONDS", 0.0)
+
+    def new(builds: bool):
+        folder = tmp_path / uuid.uuid4().hex[:8]
+        folder.mkdir()
+        more = (f"load.staging={folder / 'staging'}", *BUILDS) if builds else ()
+        return new_lakehouse(folder, "mlflow.experiment=", *more)
+
+    def take_away(lakehouse) -> None:
+        alias = lakehouse.settings.milvus.collection
+        drop_collections(connect(MilvusAddress(lakehouse.settings.milvus.uri)), lambda name: name.startswith(alias))
+        shutil.rmtree(lakehouse.source.parent)
+
+    def say(words: str) -> None:
+        with capsys.disabled():
+            print(words, flush=True)
+
+    class SequenceHere(Sequence):
+        new_lakehouse = staticmethod(new)
+        dispose = staticmethod(take_away)
+        show = staticmethod(say)
+        tally = Tally()
+
+    return SequenceHere
+
+
+def udf_of(vector_of: Callable):
+    """A pandas UDF of a function from a text to its vector."""
+
+    def to_vectors(texts):
+        for piece in texts:
+            yield pd.Series([vector_of(text) for text in piece])
+
+    pieces = collections.abc.Iterator[pd.Series]
+    to_vectors.__annotations__ = {"texts": pieces, "return": pieces}
+    return F.pandas_udf(to_vectors, "array<float>")
+
+
+def run(sequence: type[Sequence], number: int, steps: int, **more) -> None:
+    run_state_machine_as_test(
+        sequence,
+        settings=settings(
+            max_examples=number,
+            stateful_step_count=steps,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+            **more,
+        ),
+    )
+
+
+def test_after_a_few_random_sequences_milvus_holds_what_it_should(sequence):
+    run(sequence, 3, 6, derandomize=True, phases=[Phase.generate])
+
+
+@pytest.mark.sequences
+@pytest.mark.timeout(0)
+def test_after_many_random_sequences_milvus_holds_what_it_should(sequence):
+    """SEQUENCES: how many. STEPS: of each, at most. SHRINK=no: a failure is shown as it was found."""
+    phases = [Phase.generate] if os.environ.get("SHRINK") == "no" else [Phase.generate, Phase.shrink]
+    try:
+        run(sequence, int(os.environ.get("SEQUENCES", "200")), int(os.environ.get("STEPS", "12")), phases=phases)
+    finally:
+        sequence.show(f"\n{sequence.tally}")
+
+
+@pytest.mark.sequences
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("file", os.environ.get("REPLAY", "").split())
+def test_a_sequence_that_failed_is_replayed(sequence, file):
+    """REPLAY: files with the lines "state.add(...)" as a failure prints them."""
+    state = sequence()
+    try:
+        for line in Path(file).read_text().splitlines():
+            call = re.search(r"state\.(?!teardown)\w+\(.*\)", line)
+            if call:
+                exec(call[0], {"state": state})
+    finally:
+        state.teardown()
