@@ -187,6 +187,24 @@ def forget(
         invocation.answer(erase(settings, name, Progress(False if invocation.json else None)), print_forget)
 
 
+@app.command()
+def verify(
+    context: typer.Context,
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what is wrong, from the tables alone.")] = False,
+    sample: Annotated[int, typer.Option(min=0, help="Rows to compare field by field; 0 for none.")] = 1000,
+) -> None:
+    """Compare the tables with one another and with Milvus, key by key; exit status 1 if anything is wrong."""
+    invocation: Invocation = context.obj
+    with failures_told(invocation):
+        settings = invocation.settings()
+        from .verify import verify as compare
+
+        report = compare(settings, repair, sample, Progress(False if invocation.json else None))
+        invocation.answer(report, print_verified)
+        if not report.ok:
+            raise typer.Exit(1)
+
+
 @server_app.command("start")
 def server_start(context: typer.Context) -> None:
     """Start the server, or find it running; it stays until it is stopped."""
@@ -371,6 +389,30 @@ def print_status(report: Any) -> None:
             if file["documents"]:
                 read = f"{file['answers_from']:%Y-%m-%d %H:%M}" if file["answers_from"] else "an earlier run"
                 print(f"    {file['documents']:,} documents of its version from {read} still answer")
+
+
+def print_verified(report: Any) -> None:
+    from .lake.faults import FAULTS
+
+    kinds = ("missing", "extra", "doubled", "different")
+    rows = sum(numbers["milvus_rows"] for numbers in report.partitions.values())
+    print(f"{rows:,} rows in Milvus, {len(report.partitions):,} time ranges; {report.sampled:,} rows compared whole")
+    for name, numbers in report.partitions.items():
+        wrong = ", ".join(f"{numbers[kind]:,} {kind}" for kind in kinds if numbers[kind])
+        if wrong:
+            print(f"  {name:<12}{numbers['milvus_rows']:>10,} of {numbers['lake_rows']:,} rows   {wrong}")
+    for fault, number in report.lake.items():
+        if number:
+            print(f"  {number:,} {FAULTS[fault]}")
+    for kind, keys in report.examples.items():
+        print(f"  {kind}, such as {', '.join(keys)}")
+    for stage, number in report.behind.items():
+        print(f"  {number:,} changes wait for {stage}")
+    for what, number in report.repaired.items():
+        print(f"  repaired: {number:,} {what.replace('_', ' ')}")
+    for line in report.advice:
+        print(f"  {line}")
+    print(f"{'all is well' if report.ok else 'NOT EQUAL'}; {report.seconds:.1f} s")
 
 
 def main() -> None:

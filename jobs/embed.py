@@ -170,14 +170,22 @@ def vectors_for(lake: Lake, keys: Keys) -> DataFrame:
 
 
 def embeddings_of(chunks: DataFrame, vectors: DataFrame, model_id: str, granularity: Granularity) -> DataFrame:
-    """Rows of EMBEDDINGS for these chunks, strings cut to what Milvus holds."""
-    too_long = [F.when(F.octet_length(name) > LONGEST_VARCHAR_BYTES, F.lit(name)) for name in VARCHARS]
+    """Rows of EMBEDDINGS for these chunks. vectors: (content_hash, vector)."""
     # No passage may drop out in silence.
     missing = F.raise_error(F.concat(F.lit("`vectors` has no vector for the chunk "), "chunk_id"))
-    complete = (
-        chunks.join(vectors, "content_hash", "left")
+    return (
+        fields_of(chunks, model_id, granularity)
+        .join(vectors, "content_hash", "left")
         .withColumn("vector", F.coalesce("vector", missing))
-        .withColumn("model_id", F.lit(model_id))
+        .select(*EMBEDDINGS.schema.names)
+    )
+
+
+def fields_of(chunks: DataFrame, model_id: str, granularity: Granularity) -> DataFrame:
+    """Rows of EMBEDDINGS for these chunks but for the vector, strings cut to what Milvus holds."""
+    too_long = [F.when(F.octet_length(name) > LONGEST_VARCHAR_BYTES, F.lit(name)) for name in VARCHARS]
+    complete = (
+        chunks.withColumn("model_id", F.lit(model_id))
         .withColumn("partition", range_of(F.col("doc_timestamp"), granularity))
         .withColumn("cut", F.array_compact(F.array(*too_long)))
     )
@@ -188,4 +196,4 @@ def embeddings_of(chunks: DataFrame, vectors: DataFrame, model_id: str, granular
                 F.col(name)
             ),
         )
-    return complete.select(*EMBEDDINGS.schema.names)
+    return complete.select(*[name for name in EMBEDDINGS.schema.names if name != "vector"])

@@ -28,6 +28,18 @@ def test_every_command_stands_in_the_readme():
     text = README.read_text()
     commands = {command.name or command.callback.__name__ for command in app.registered_commands}
 
-    assert commands == {"run", "ingest", "chunk", "embed", "load", "search", "status", "retry", "rebuild", "forget"}
+    assert commands == {
+        "run",
+        "ingest",
+        "chunk",
+        "embed",
+        "load",
+        "search",
+        "status",
+        "retry",
+        "rebuild",
+        "forget",
+        "verify",
+    }
     assert all(re.search(rf"`(?:lakevec )?{name}\b", text) for name in commands)
     assert {command.name for command in server_app.registered_commands} == {"start", "stop", "status"}

@@ -301,6 +301,15 @@ class LakeTables:
         else:
             writer.save(f"{self.path}/{table.name}")
 
+    def replace(self, table: Table, condition: str, rows: DataFrame) -> None:
+        """Put these rows in the place of all that fulfil a condition, as they do, in one commit."""
+        writer = rows.select(*table.schema.names).write.format("delta").mode("overwrite")
+        writer = writer.option("replaceWhere", condition)
+        if self.catalog_schema:
+            writer.saveAsTable(f"{self.catalog_schema}.{table.name}")
+        else:
+            writer.save(f"{self.path}/{table.name}")
+
     def exists(self, table: Table) -> bool:
         if self.catalog_schema:
             return self.spark.catalog.tableExists(f"{self.catalog_schema}.{table.name}")

@@ -65,11 +65,18 @@ def count(client: MilvusClient, collection: str, generation: Generation, consist
     """Rows of a loaded partition as readers see them."""
     if is_lite(client):
         return len(keys(client, collection, generation))
+    return count_where(client, collection, generation.partition, "", consistency)
+
+
+def count_where(
+    client: MilvusClient, collection: str, partition: str, expression: str, consistency: str = "Strong"
+) -> int:
+    """Rows of a loaded partition that an expression names; each copy counts where a key was inserted twice."""
     found = client.query(
         collection,
-        "",
+        expression,
         output_fields=["count(*)"],
-        partition_names=[generation.partition],
+        partition_names=[partition],
         consistency_level=consistency,
     )
     return found[0]["count(*)"]

@@ -1,0 +1,26 @@
+"""What waits between the stages: the keys that changed in a table since a stage last worked it off."""
+
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame
+
+from .session import materialised
+from .stream import LOST_PAST
+from .tables import LakeTables, Table
+
+
+def waiting_keys(tables: LakeTables, table: Table, version: int) -> DataFrame | None:
+    """The keys that changed in this version of a table or later; None where there is no such version.
+
+    Of a change feed that was vacuumed all rows wait: the stage will begin anew.
+    """
+    newest = tables.version(table)
+    if version > newest:
+        return None
+    try:
+        return materialised(tables.changes(table, max(version, 0), newest).select(*table.key).distinct())
+    # What fails within a task comes out of localCheckpoint as py4j's error.
+    except (PySparkException, Py4JJavaError) as error:
+        if any(condition in str(error) for condition in LOST_PAST):
+            return tables.read(table).select(*table.key).distinct()
+        raise

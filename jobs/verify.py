@@ -1,0 +1,217 @@
+"""Whether the promise holds: Milvus holds what `embeddings` holds, once each, and the lake agrees with itself.
+
+It asks the store itself, never a ledger, and with `repair` mends what it finds from Delta alone.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from pymilvus import MilvusClient
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from .comparison import DIFFERENT, DOUBLED, EXTRA, KINDS, MISSING, Comparison, compare, mirrored
+from .embed import fields_of
+from .errors import ConfigurationError, MilvusError
+from .lake.faults import FAULTS, faults
+from .lake.lake import Lake, open_lake
+from .lake.lock import STAGES, locked
+from .lake.session import materialised, spark_session
+from .lake.tables import CHUNKS, DOCUMENTS, EMBEDDINGS
+from .lake.waiting import waiting_keys
+from .progress import Progress
+from .repair import mend
+from .settings import Settings
+from .status import next_version
+from .vectors.connection import MilvusAddress, connect, milvus_for
+from .vectors.failures import failures_told
+from .vectors.routes import Routes, read_routes
+
+EXAMPLES = 5
+# What wrong rows are mended in: the lake; ranges whole; rows; what hid behind them.
+MOST_REPAIRS = 4
+# A run in between changes what is compared: look again.
+MOST_LOOKS = 3
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What is wrong, after the repair if there was one.
+
+    missing: rows of `embeddings` that readers of Milvus do not find in their range. extra: rows of Milvus
+    whose key the lake does not have, or not in this range only. doubled: rows beyond the first of a key.
+    different: rows of the sample with other fields or another vector. partitions: range -> these numbers,
+    lake_rows and milvus_rows. lake: faults inside the lake, by name (lake/faults.py). behind: keys that wait
+    for a stage, which is no fault; but what waits for `load` counts as missing, extra or different.
+    examples: some keys by kind and by fault. repaired: what was done, in rows. advice: what to run for
+    what could not be mended. sampled: rows that were compared whole.
+    """
+
+    ok: bool
+    missing: int
+    extra: int
+    doubled: int
+    different: int
+    sampled: int
+    partitions: dict[str, dict[str, int]]
+    lake: dict[str, int]
+    behind: dict[str, int]
+    examples: dict[str, list[str]]
+    repaired: dict[str, int]
+    advice: list[str]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One look at lake and Milvus. faults: (fault, key); lake: their numbers. comparison: against Milvus."""
+
+    routes: Routes | None
+    version: int
+    faults: DataFrame
+    lake: Mapping[str, int]
+    behind: Mapping[str, int]
+    comparison: Comparison
+    readable: frozenset[str]
+
+    @property
+    def ok(self) -> bool:
+        return not self.lake and not self.comparison.numbers
+
+    @property
+    def needs_load(self) -> bool:
+        """Whether whole ranges, or changes that wait, are the way to mend Milvus."""
+        if self.routes is None or self.routes.version != self.version:
+            return True
+        return not set(self.comparison.lake_rows) == set(self.routes.generations) == self.readable
+
+
+def verify(
+    settings: Settings, repair: bool = False, sample: int = 1000, progress: Progress | None = None
+) -> VerifyReport:
+    """Compare files, documents, chunks, embeddings and Milvus; with `repair`, mend from Delta alone.
+
+    sample: rows whose fields and vectors are compared too, over all ranges; 0 for none.
+    Raises LakevecError: ConfigurationError, MilvusError, and LakeBusyError where a run would be repaired under.
+    """
+    if sample < 0:
+        raise ConfigurationError(f"--sample is {sample}; 0 is the least.")
+    begun = time.monotonic()
+    progress = progress or Progress()
+    repaired: Counter[str] = Counter()
+    advice: list[str] = []
+    with ExitStack() as stack:
+        if repair:
+            stack.enter_context(locked(settings, "verify --repair"))
+        lake = open_lake(spark_session(settings.spark), settings, held=STAGES if repair else ())
+        address = stack.enter_context(milvus_for(settings))
+        client = connect(address)
+        with failures_told(address):
+            found = settled(lake, settings, client, address, sample)
+            for _ in range(MOST_REPAIRS if repair else 0):
+                if found.ok:
+                    break
+                tell(progress, found)
+                mended = mend(lake, settings, client, address, progress, found)
+                repaired.update(mended.rows)
+                advice += [line for line in mended.advice if line not in advice]
+                found = settled(lake, settings, client, address, sample)
+                if not mended.rows:
+                    break
+        return report(found, repaired, advice, time.monotonic() - begun)
+
+
+def settled(lake: Lake, settings: Settings, client: MilvusClient, address: MilvusAddress, sample: int) -> Finding:
+    """A look that nothing moved under, if that can be had."""
+    found = look(lake, settings, client, address, sample)
+    for _ in range(MOST_LOOKS - 1):
+        now = lake.tables.version(EMBEDDINGS), read_routes(client, settings.milvus.collection)
+        if found.ok or now == (found.version, found.routes):
+            break
+        found = look(lake, settings, client, address, sample)
+    return found
+
+
+def look(lake: Lake, settings: Settings, client: MilvusClient, address: MilvusAddress, sample: int) -> Finding:
+    routes = own_routes(client, settings.milvus.collection, lake)
+    version = lake.tables.version(EMBEDDINGS)
+    milvus = mirrored(client, address, routes)
+    comparison = compare(lake, version, milvus, sample)
+    waiting = {
+        stage: keys
+        for stage, table in (("chunk", DOCUMENTS), ("embed", CHUNKS))
+        if (keys := waiting_keys(lake.tables, table, next_version(lake.checkpoint(stage)))) is not None
+    }
+    fields = fields_of(lake.tables.read(CHUNKS), lake.model.id, lake.granularity)
+    found = materialised(faults(lake.tables, fields, waiting))
+    behind = {stage: keys.count() for stage, keys in waiting.items()}
+    loaded = routes.version if routes else -1
+    if loaded < version and (unloaded := waiting_keys(lake.tables, EMBEDDINGS, loaded + 1)) is not None:
+        behind["load"] = unloaded.count()
+    return Finding(
+        routes,
+        version,
+        found,
+        {row["fault"]: row["count"] for row in found.groupBy("fault").count().collect()},
+        {stage: rows for stage, rows in behind.items() if rows},
+        comparison,
+        frozenset(milvus.readable if milvus else ()),
+    )
+
+
+def own_routes(client: MilvusClient, alias: str, lake: Lake) -> Routes | None:
+    routes = read_routes(client, alias)
+    if routes and routes.lake_id != lake.lake_id:
+        raise MilvusError(
+            f"The collection {alias} in Milvus belongs to another lake ({routes.lake_id}, this is {lake.lake_id}). "
+            "See lake.path and milvus.collection."
+        )
+    return routes
+
+
+def tell(progress: Progress, found: Finding) -> None:
+    wrong: Counter[str] = Counter()
+    for (_, kind), rows in found.comparison.numbers.items():
+        wrong[kind] += rows
+    progress.log("verify.repairing", **wrong, **found.lake)
+
+
+def report(found: Finding, repaired: Mapping[str, int], advice: list[str], seconds: float) -> VerifyReport:
+    comparison = found.comparison
+    names = {*comparison.lake_rows, *comparison.milvus_rows, *(name for name, _ in comparison.numbers)}
+    by_range = {
+        name: {
+            **{kind: comparison.numbers.get((name, kind), 0) for kind in KINDS},
+            "lake_rows": comparison.lake_rows.get(name, 0),
+            "milvus_rows": comparison.milvus_rows.get(name, 0),
+        }
+        for name in sorted(names)
+    }
+    total = {kind: sum(numbers[kind] for numbers in by_range.values()) for kind in KINDS}
+    return VerifyReport(
+        ok=found.ok,
+        missing=total[MISSING],
+        extra=total[EXTRA],
+        doubled=total[DOUBLED],
+        different=total[DIFFERENT],
+        sampled=comparison.sampled,
+        partitions=by_range,
+        lake={fault: found.lake.get(fault, 0) for fault in FAULTS},
+        behind=dict(found.behind),
+        examples=examples(found, total),
+        repaired=dict(repaired),
+        advice=advice,
+        seconds=round(seconds, 3),
+    )
+
+
+def examples(found: Finding, total: Mapping[str, Any]) -> dict[str, list[str]]:
+    """A few keys of each kind of wrong rows, and of each fault."""
+    wrong = found.comparison.wrong.where("rows > 0")
+    rows = {kind: wrong.where(F.col("kind") == kind).select("chunk_id") for kind, number in total.items() if number}
+    keys = {fault: found.faults.where(F.col("fault") == fault).select("key") for fault in FAULTS if fault in found.lake}
+    return {name: sorted(key for (key,) in frame.take(EXAMPLES)) for name, frame in {**rows, **keys}.items()}
