@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from .errors import MilvusError
-from .lake.changes import rows_with
+from .lake.changes import keys_of
 from .lake.lake import Lake
 from .lake.session import materialised, parallel_tasks
 from .lake.tables import EMBEDDINGS
@@ -160,7 +160,7 @@ def sample_of(embeddings: DataFrame, wrong: DataFrame, number: int, seed: int) -
         .orderBy(order, "chunk_id")
         .limit(number)
     )
-    return rows_with(embeddings, "chunk_id", chosen, number).dropDuplicates(["chunk_id"])
+    return keys_of(chosen, "chunk_id").among(embeddings, "chunk_id").dropDuplicates(["chunk_id"])
 
 
 def contents_of(spark: SparkSession, milvus: Mirrored, embeddings: DataFrame, number: int) -> DataFrame:

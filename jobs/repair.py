@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from .comparison import DIFFERENT, DOUBLED, EXTRA, MISSING, Comparison
-from .lake.changes import rows_with
+from .lake.changes import keys_of
 from .lake.lake import Lake
 from .lake.session import materialised
 from .lake.tables import EMBEDDINGS
@@ -64,7 +64,7 @@ def mend_keys(
     embeddings = lake.tables.read(EMBEDDINGS, version)
     home = F.col("partition").alias("home")
     suspects = comparison.wrong.where(F.col("kind").isin(EXTRA, DOUBLED)).select("range", "chunk_id")
-    own = rows_with(embeddings, "chunk_id", suspects, suspects.count()).select("chunk_id", home)
+    own = keys_of(suspects, "chunk_id").among(embeddings, "chunk_id").select("chunk_id", home)
     leaving = suspects.join(own, "chunk_id", "left").where("home is null or home <> range").select("range", "chunk_id")
     deleted = 0
     for name in [row["range"] for row in leaving.select("range").distinct().collect()]:
@@ -74,7 +74,7 @@ def mend_keys(
             deleted += len(keys)
 
     wrong = comparison.wrong.where(F.col("kind").isin(MISSING, DIFFERENT, DOUBLED)).select("chunk_id").distinct()
-    rows = materialised(rows_with(embeddings, "chunk_id", wrong, wrong.count()))
+    rows = materialised(keys_of(wrong, "chunk_id").among(embeddings, "chunk_id"))
     rows_of = {row["partition"]: row["count"] for row in rows.groupBy("partition").count().collect()}
     if rows_of:
         upsert_rows(

@@ -8,6 +8,7 @@ from typing import Literal
 from pyarrow import fs
 from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from ..errors import LakevecError
 from .storage import storage
@@ -26,6 +27,11 @@ LOST_PAST = (
     # The table was deleted and made again.
     "DIFFERENT_DELTA_TABLE_READ_BY_STREAMING_SOURCE",
 )
+
+# A Python worker, that of the listing most of all, has 10 s to start in; Spark has no setting for it, and a machine
+# with ten processes for each core takes longer.
+SLOW_START = "Python worker failed to connect back"
+BEGINNINGS = 5
 
 
 def work_off(
@@ -56,8 +62,23 @@ def work_off(
 def run_stream(stream: DataFrame, checkpoint: str, handle: Handler, until: Until | None = None) -> None:
     """Work off all that is there, then return; with `until`, go on until that is set.
 
-    An exception of the handler comes out as it was raised: Spark would hand on its text alone.
+    An exception of the handler comes out as it was raised: Spark would hand on its text alone. What a
+    busy machine was too slow for is begun again, from the checkpoint.
     """
+    beginnings = Retrying(
+        retry=retry_if_exception(is_slow_start),
+        stop=stop_after_attempt(BEGINNINGS),
+        wait=wait_random_exponential(multiplier=2, max=20),
+        reraise=True,
+    )
+    beginnings(run_from_checkpoint, stream, checkpoint, handle, until)
+
+
+def is_slow_start(error: BaseException) -> bool:
+    return isinstance(error, LakevecError) and SLOW_START in str(error)
+
+
+def run_from_checkpoint(stream: DataFrame, checkpoint: str, handle: Handler, until: Until | None) -> None:
     raised: list[BaseException] = []
     working = threading.Lock()
     drop_orphaned_checksums(checkpoint)
