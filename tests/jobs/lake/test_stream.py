@@ -1,7 +1,9 @@
 import pytest
-<<<<<<< HEAD
+from lakevec.jobs.errors import LakevecError
+from lakevec.jobs.lake import stream
 from lakevec.jobs.lake.listing import listings
 from lakevec.jobs.lake.stream import has_checkpoint, run_stream, was_cut_off
+from tenacity import wait_none
 
 
 def test_a_stream_ends_and_goes_on_whatever_its_handler_raises_and_its_checkpoint_lost(spark, tmp_path):
@@ -36,10 +38,6 @@ def test_a_stream_ends_and_goes_on_whatever_its_handler_raises_and_its_checkpoin
     run()
     assert seen.count(last) == 2
     assert not was_cut_off(str(checkpoint))
-=======
-from lakevec.jobs.errors import LakevecError
-from lakevec.jobs.lake import stream
-from tenacity import wait_none
 
 
 def test_a_stream_whose_python_worker_came_too_late_is_begun_again_and_no_other(monkeypatch):
@@ -58,4 +56,3 @@ def test_a_stream_whose_python_worker_came_too_late_is_begun_again_and_no_other(
     with pytest.raises(LakevecError, match="no such table"):
         stream.run_stream(None, "checkpoint", lambda *_: None)
     assert len(begun) == 2
->>>>>>> c8a986e (A stream that a busy machine was too slow to begin is begun again)
