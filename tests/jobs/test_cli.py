@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 RUN_KEYS = {
     "files_seen", "documents", "quarantined", "deleted", "chunks", "embedded", "embeddings_reused",
-    "loaded", "removed", "seconds", "stages",
+    "loaded", "removed", "seconds", "freshness", "stages",
 }  # fmt: skip
 HIT_KEYS = {
     "score", "text", "uri", "title", "heading_path", "page", "start", "end", "doc_timestamp", "chunk_id",
@@ -53,7 +53,10 @@ def test_run_search_and_status_answer_in_json(lakehouse, lakevec):
     assert hit["doc_timestamp"] == "2024-05-17T00:00:00+00:00"
 
     status = json.loads(lakevec("--json", "status").stdout)
-    assert status.keys() == {"tables", "collection", "partitions", "quarantined", "lag_seconds"}
+    assert status.keys() == {
+        *("tables", "collection", "partitions", "quarantined", "lag_seconds"),
+        *("freshness", "held_back"),
+    }
     assert status["partitions"] == {"2024": {"milvus_rows": 1, "lake_rows": 1, "state": "equal"}}
     assert status["lag_seconds"] == {"ingest": 0, "chunk": 0, "embed": 0, "load": 0}
 
