@@ -39,6 +39,7 @@ def wait_until(condition, process, log, seconds=300):
         time.sleep(0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_continuous_run_follows_the_source_until_it_is_told_to_end(lakehouse, running, tmp_path):
     log = tmp_path / "log"

@@ -88,6 +88,7 @@ def test_no_file_of_lake_or_server_holds_a_forgotten_sentence_and_it_does_not_co
     assert files_with(SENTENCE[:30], *stored) == []
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_one_message_is_forgotten_alone_until_it_is_asked_for_again(lakehouse):
     def title_of_hits():

@@ -175,6 +175,7 @@ def test_readers_miss_nothing_while_all_ranges_are_made_anew_in_waves_and_after_
     assert {each.range: each.generation for each in there} == live
 
 
+@pytest.mark.slow
 def test_one_range_alone_in_place_and_after_the_collection_was_dropped(indexed, monkeypatch):
     rows = indexed.assert_mirrored()
     client, name = connect(MilvusAddress(indexed.settings.milvus.uri)), indexed.settings.milvus.collection

@@ -142,6 +142,7 @@ def test_every_fault_in_milvus_is_told_by_its_number_and_mended(promise):
     assert verify(promise.lakehouse.settings, repair=True).ok
 
 
+@pytest.mark.slow
 def test_faults_inside_the_lake_are_told_from_what_waits_and_mended_without_embedding(promise):
     lakehouse, tables = promise.lakehouse, promise.tables
     lakehouse.write("2023.md", sections(2023, 7), modified=1_700_000_001)
