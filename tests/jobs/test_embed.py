@@ -1,5 +1,6 @@
 import pytest
-from lakevec.jobs.embed import HASH_RANGES, embed_missing, embeddings_of, hash_at
+from lakevec.jobs.embed import HASH_RANGES, Pieces, embed_missing, embeddings_of, hash_at
+from lakevec.jobs.lake.changes import keys_of
 from lakevec.jobs.lake.tables import VECTORS
 from lakevec.jobs.progress import Progress
 from lakevec.udfs.keys import content_hash
@@ -18,15 +19,17 @@ def test_ranges_of_hashes_meet_without_a_gap():
 def test_every_text_is_embedded_once_however_small_the_pieces_are(lakehouse, monkeypatch):
     lake = lakehouse.lake()
     settings = lakehouse.settings
-    settings = settings.model_copy(update={"embed": settings.embed.model_copy(update={"piece_seconds": 1e-9})})
     monkeypatch.setattr("lakevec.jobs.embed.FIRST_PIECE", 2)
     texts = [f"text {number % 12}" for number in range(20)]
     chunks = lakehouse.spark.createDataFrame(
         [(content_hash(text), "", text) for text in texts], "content_hash string, prefix string, text string"
     )
 
-    first = embed_missing(lake, chunks, settings, Progress(terminal=False))
-    second = embed_missing(lake, chunks, settings, Progress(terminal=False))
+    def embed_all():
+        keys = keys_of(chunks, "content_hash")
+        return embed_missing(lake, chunks, keys, settings, Progress(terminal=False), Pieces(1e-9, tasks=2))
+
+    first, second = embed_all(), embed_all()
 
     assert (first, second) == (12, 0)
     assert lakehouse.rows(VECTORS, "content_hash") == sorted({(content_hash(text),) for text in texts})
