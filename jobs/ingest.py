@@ -123,7 +123,8 @@ class Ingest:
         arrived_after = self.known_until or listed_before or listed_at
         due = self.flow.next_listing(began, walk_seconds or 0.0) if self.flow else None
         files = self.lake.tables.read(FILES)
-        rows = materialised(differences(listing, files, self.patience))
+        # In a continuous run listings follow each other closely: what could not be read waits a while.
+        rows = materialised(differences(listing, files, patience=self.flow is not None))
         number = {row["change"]: row["count"] for row in rows.groupBy("change").count().collect()}
         self.done.changes += sum(number.values()) - number.get("unread", 0)
         waiting = sum(number.values()) - number.get("gone", 0)
@@ -135,11 +136,6 @@ class Ingest:
         self.known_until = listed_at if is_worked_off else arrived_after
         if self.flow and due:
             self.flow.stopping.wait(max(0.0, due - time.monotonic()))
-
-    @property
-    def patience(self) -> bool:
-        """Whether what could not be read waits before it is tried again: listings follow each other closely."""
-        return self.flow is not None
 
     def remove_gone(self, rows: DataFrame, gone: int) -> None:
         if not self.allow_deletes:
@@ -180,9 +176,6 @@ class Ingest:
                         return False
                 begun = time.monotonic()
                 piece = newest(rows, size, last)
-                if self.flow:
-                    self.flow.announce(self.flow.documents, int(len(piece) * self.flow.chunks_per_file))
-                    self.flow.files_seen += len(piece)
                 self.ingest_piece(piece, forgotten, arrived_after)
                 advance(len(piece))
                 last = piece[-1]
@@ -215,13 +208,20 @@ class Ingest:
             children_of(tables.read(DOCUMENTS), DOCUMENTS, "uri", replaced_files),
             DOCUMENTS,
         )
-        changed = apply(tables, DOCUMENTS, actions)
+        changed = apply(tables, DOCUMENTS, actions, lambda _: self.announce(len(piece)))
         rows = file_actions(outcomes, replaced, piece, arrived_after)
         schema = StructType([*FILES.schema.fields, StructField("action", StringType())])
         apply(tables, FILES, tables.spark.createDataFrame(rows, schema))
         self.done.documents += changed["insert"] + changed["update"]
         self.done.deleted += changed["delete"]
         self.done.quarantined += sum(outcome["state"] == "quarantined" for outcome in outcomes)
+
+    def announce(self, files: int) -> None:
+        """Documents of so many files are about to be committed. Files that change none give chunk no work, which
+        alone would make room again."""
+        if self.flow:
+            self.flow.announce(self.flow.documents, int(files * self.flow.chunks_per_file))
+            self.flow.files_seen += files
 
 
 def ingest(

@@ -63,6 +63,18 @@ class Lakehouse:
             os.utime(path, (modified, modified))
         return path
 
+    @property
+    def options(self) -> list[str]:
+        """What tells the command line of this source, lake and index."""
+        settings = self.settings
+        given = {
+            "source.path": settings.source.path,
+            "lake.path": settings.lake.path,
+            "milvus.uri": settings.milvus.uri,
+            "milvus.collection": settings.milvus.collection,
+        }
+        return [word for key, value in given.items() for word in ("--set", f"{key}={value}")]
+
     def run(self, stages: tuple[str, ...] = STAGES, allow_deletes: bool = False) -> RunReport:
         return run_once(self.settings, stages, allow_deletes, Progress(terminal=False))
 

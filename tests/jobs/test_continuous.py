@@ -3,11 +3,14 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from lakevec.jobs.continuous import may_pass
 from lakevec.jobs.errors import ConfigurationError, MilvusError
 from lakevec.jobs.flow import Flow
+from lakevec.jobs.ingest import ingest
+from lakevec.jobs.progress import Progress
 from lakevec.jobs.settings import Pipeline
 from lakevec.jobs.status import status
 
@@ -15,15 +18,7 @@ from lakevec.jobs.status import status
 @pytest.fixture
 def running(lakehouse, tmp_path):
     """`lakevec run --continuous` on this test's lake, as a process of its own."""
-    settings = lakehouse.settings
-    given = {
-        "source.path": settings.source.path,
-        "lake.path": settings.lake.path,
-        "milvus.uri": settings.milvus.uri,
-        "milvus.collection": settings.milvus.collection,
-    }
-    options = [word for key, value in given.items() for word in ("--set", f"{key}={value}")]
-    command = [sys.executable, "-m", "lakevec.jobs.cli", *options, "--json", "run", "--continuous"]
+    command = [sys.executable, "-m", "lakevec.jobs.cli", *lakehouse.options, "--json", "run", "--continuous"]
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
         yield process
@@ -97,6 +92,26 @@ def test_files_are_taken_in_while_there_is_room():
     assert flow.files_admitted(time.monotonic() + 0.2) == 0
     flow.done(flow.chunks, flow.begun(flow.chunks))
     assert flow.files_admitted(time.monotonic() + 5) == 7
+
+
+def test_files_that_give_no_document_leave_room_for_others(lakehouse):
+    for number in range(3):
+        lakehouse.write(f"{number}.pdf", b"%PDF-1.7 nothing more")
+    lake, flow = lakehouse.lake(), Flow(Pipeline(max_waiting_chunks=10))
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(ingest, lake, lakehouse.settings, Progress(terminal=False), flow=flow)
+        try:
+            deadline = time.monotonic() + 120
+            # Each alone would fill the room, were it taken for work that waits.
+            while lake.tables.quarantine().count() < 3:
+                assert time.monotonic() < deadline
+                assert not running.done()
+                time.sleep(0.2)
+        finally:
+            flow.stop()
+    assert running.result().quarantined == 3
+    assert flow.documents.total == 0
 
 
 def test_a_slow_listing_is_made_less_often():

@@ -219,12 +219,12 @@ def test_what_changes_back_after_a_crash_between_documents_and_files_is_read_aga
         """It dies when `documents` is written and `files` is not."""
         written = []
 
-        def no_files_after_documents(tables, table, actions):
+        def no_files_after_documents(tables, table, actions, *more):
             if written and table is FILES:
                 raise KeyboardInterrupt
             if table is DOCUMENTS:
                 written.append(table)
-            return apply(tables, table, actions)
+            return apply(tables, table, actions, *more)
 
         with monkeypatch.context() as patch:
             patch.setattr("lakevec.jobs.ingest.apply", no_files_after_documents)
