@@ -153,7 +153,7 @@ def wrong_rows(rows: DataFrame, kind) -> DataFrame:
 def sample_of(embeddings: DataFrame, wrong: DataFrame, number: int, seed: int) -> DataFrame:
     """So many rows of EMBEDDINGS over all ranges, the same for the same seed, without those that are wrong anyway."""
     order = F.xxhash64("chunk_id", F.lit(seed))
-    chosen = (
+    chosen = materialised(
         embeddings.select("chunk_id")
         .join(wrong.select("chunk_id").distinct(), "chunk_id", "left_anti")
         .distinct()

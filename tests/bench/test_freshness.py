@@ -104,18 +104,10 @@ def bench_folder(tmp_path) -> Path:
 
 
 def test_a_new_file_is_soon_found(lakehouse, milvus, bench_folder, tmp_path, capsys):
-    settings = lakehouse.settings
-    given = {
-        "source.path": settings.source.path,
-        "lake.path": settings.lake.path,
-        "milvus.uri": settings.milvus.uri,
-        "milvus.collection": settings.milvus.collection,
-    }
-    options = [word for key, value in given.items() for word in ("--set", f"{key}={value}")]
-    command = [sys.executable, "-m", "lakevec.jobs.cli", *options, "--json", "run", "--continuous"]
+    command = [sys.executable, "-m", "lakevec.jobs.cli", *lakehouse.options, "--json", "run", "--continuous"]
     with (tmp_path / "log").open("w") as log:
         run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
-    reader = Reader(milvus, settings.milvus.collection)
+    reader = Reader(milvus, lakehouse.settings.milvus.collection)
     memory: list[tuple[float, float]] = []
     ended = threading.Event()
 

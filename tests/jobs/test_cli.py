@@ -19,17 +19,10 @@ HIT_KEYS = {
 @pytest.fixture
 def lakevec(lakehouse):
     """Call the command line with the settings of this test's lake."""
-    settings = lakehouse.settings
-    given = [
-        f"source.path={settings.source.path}",
-        f"lake.path={settings.lake.path}",
-        f"milvus.uri={settings.milvus.uri}",
-        f"milvus.collection={settings.milvus.collection}",
-    ]
 
     def call(*arguments: str, overrides: tuple[str, ...] = ()):
-        options = [word for override in (*given, *overrides) for word in ("--set", override)]
-        return CliRunner().invoke(app, [*options, *arguments])
+        more = [word for override in overrides for word in ("--set", override)]
+        return CliRunner().invoke(app, [*lakehouse.options, *more, *arguments])
 
     return call
 

@@ -55,15 +55,7 @@ class Promise:
 
     def command(self, *arguments: str) -> tuple[int, dict]:
         """Exit status and JSON answer of `lakevec verify`."""
-        settings = self.lakehouse.settings
-        given = {
-            "source.path": settings.source.path,
-            "lake.path": settings.lake.path,
-            "milvus.uri": settings.milvus.uri,
-            "milvus.collection": settings.milvus.collection,
-        }
-        options = [word for key, value in given.items() for word in ("--set", f"{key}={value}")]
-        result = CliRunner().invoke(app, [*options, "--json", "verify", *arguments])
+        result = CliRunner().invoke(app, [*self.lakehouse.options, "--json", "verify", *arguments])
         assert result.stdout, result.output
         return result.exit_code, json.loads(result.stdout)
 
