@@ -23,12 +23,17 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from .errors import ConfigurationError
 
 ENVIRONMENT_PREFIX = "LAKEVEC__"
 
+IndexType = Literal[
+    "HNSW", "FLAT", "IVF_FLAT", "IVF_SQ8", "IVF_PQ", "SCANN",
+    # Not on every server.
+    "DISKANN", "GPU_IVF_FLAT", "GPU_IVF_PQ", "GPU_CAGRA", "HNSW_SQ", "IVF_RABITQ",
+]  # fmt: skip
 Granularity = Literal["day", "week", "month", "quarter", "year"]
 
 
@@ -126,9 +131,7 @@ class Milvus(Section):
 
 
 class Index(Section):
-    type: Literal["HNSW", "FLAT", "IVF_FLAT", "IVF_SQ8", "IVF_PQ", "SCANN"] = Field(
-        "HNSW", description="Vector index of the Milvus collection"
-    )
+    type: IndexType = Field("HNSW", description="Vector index of the Milvus collection")
     build: dict[str, int] = Field({}, description="Build parameters, such as M, efConstruction, nlist, m, nbits")
     search: dict[str, int] = Field({}, description="Search parameters, such as ef, nprobe, reorder_k")
 
@@ -141,6 +144,20 @@ class Load(Section):
     build_share: float = Field(0.5, ge=0, le=1, description="... if they are also more than this share of the range")
     wave_rows: int = Field(
         2_000_000, ge=1, description="Rows that are built at a time: bounds staging and the server's memory"
+    )
+
+
+class Tune(Section):
+    target_recall: float = Field(
+        0.95, gt=0, le=1, description="Recall@10 that the lower end of a setting's 95% interval must reach"
+    )
+    max_p99_ms: float | None = Field(None, gt=0, description="Longest that 99 of 100 searches may take")
+    max_memory: ByteSize | None = Field(None, description="Most memory that the index may take, such as 4GiB")
+    queries: int = Field(1000, ge=10, description="Passages that are sampled as queries")
+    grid: dict[str, dict[str, list[int]]] = Field(
+        {},
+        description="What is tried: index types with the values of their parameters, such as HNSW: {M: [16, 32], "
+        "ef: [64, 128]}; unset: a grid that fits the rows",
     )
 
 
@@ -176,6 +193,7 @@ class Settings(Section):
     milvus: Milvus = Milvus()  # pyright: ignore[reportCallIssue]
     index: Index = Index()  # pyright: ignore[reportCallIssue]
     load: Load = Load()  # pyright: ignore[reportCallIssue]
+    tune: Tune = Tune()  # pyright: ignore[reportCallIssue]
     mlflow: Mlflow = Mlflow()  # pyright: ignore[reportCallIssue]
     spark: Spark = Spark()  # pyright: ignore[reportCallIssue]
     explicit: frozenset[str] = Field(
@@ -184,10 +202,20 @@ class Settings(Section):
 
 
 # Free-form maps: what follows section.key. is one key of theirs, dots included.
-MAPS = {("spark", "conf"), ("index", "build"), ("index", "search")}
+MAPS = {("spark", "conf"), ("index", "build"), ("index", "search"), ("tune", "grid")}
 INDEX_PARAMETERS = {
-    "build": ("M", "efConstruction", "nlist", "m", "nbits", "with_raw_data"),
-    "search": ("ef", "nprobe", "reorder_k"),
+    "build": (
+        "M",
+        "efConstruction",
+        "nlist",
+        "m",
+        "nbits",
+        "with_raw_data",
+        "refine",
+        "intermediate_graph_degree",
+        "graph_degree",
+    ),
+    "search": ("ef", "nprobe", "reorder_k", "search_list", "itopk_size", "search_width", "refine_k"),
 }
 
 

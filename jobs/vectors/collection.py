@@ -12,7 +12,7 @@ from pymilvus import DataType, MilvusClient, MilvusException
 
 from ..errors import ConfigurationError, MilvusError
 from ..settings import Index
-from .index import METRIC, VectorIndex, vector_index
+from .index import BUILD, FIXED, FLAGS, METRIC, VectorIndex, vector_index
 from .patience import retrying
 from .rows import COLUMNS, TEXT_BYTES, VECTOR
 
@@ -118,9 +118,10 @@ def schema(dimension: int) -> Any:
 
 def create_index(client: MilvusClient, name: str, index: VectorIndex) -> None:
     params = client.prepare_index_params()
-    build: dict[str, Any] = dict(index.build)
-    if "with_raw_data" in build:
-        build["with_raw_data"] = bool(build["with_raw_data"])
+    build: dict[str, Any] = {
+        **{key: bool(value) if key in FLAGS else value for key, value in index.build.items()},
+        **FIXED.get(index.type, {}),
+    }
     params.add_index(VECTOR, index_type=index.type, metric_type=METRIC, index_name=VECTOR, params=build)
     # Nothing is in the collection: there is nothing to wait for.
     client.create_index(name, params, sync=False)
@@ -131,7 +132,7 @@ def present_index(client: MilvusClient, name: str) -> VectorIndex | None:
     if not client.list_indexes(name, VECTOR):
         return None
     found = client.describe_index(name, VECTOR)
-    known = ("M", "efConstruction", "nlist", "m", "nbits", "with_raw_data")
+    known = BUILD.get(found["index_type"], {})
     build = {key: whole(found[key]) for key in known if key in found}
     return VectorIndex(found["index_type"], build)
 

@@ -16,6 +16,12 @@ BUILD = {
     "IVF_SQ8": {"nlist": (1, 65_536)},
     "IVF_PQ": {"nlist": (1, 65_536), "m": (1, 65_536), "nbits": (1, 16)},
     "SCANN": {"nlist": (1, 65_536), "with_raw_data": (0, 1)},
+    "DISKANN": {},
+    "GPU_IVF_FLAT": {"nlist": (1, 65_536)},
+    "GPU_IVF_PQ": {"nlist": (1, 65_536), "m": (1, 65_536), "nbits": (4, 8)},
+    "GPU_CAGRA": {"intermediate_graph_degree": (1, 1024), "graph_degree": (1, 512)},
+    "HNSW_SQ": {"M": (2, 2048), "efConstruction": (1, 65_535), "refine": (0, 1)},
+    "IVF_RABITQ": {"nlist": (1, 65_536), "refine": (0, 1)},
 }
 SEARCH = {
     "FLAT": {},
@@ -24,7 +30,22 @@ SEARCH = {
     "IVF_SQ8": {"nprobe": (1, 65_536)},
     "IVF_PQ": {"nprobe": (1, 65_536)},
     "SCANN": {"nprobe": (1, 65_536), "reorder_k": (1, 16_384)},
+    "DISKANN": {"search_list": (1, 65_535)},
+    "GPU_IVF_FLAT": {"nprobe": (1, 65_536)},
+    "GPU_IVF_PQ": {"nprobe": (1, 65_536)},
+    "GPU_CAGRA": {"itopk_size": (1, 1024), "search_width": (1, 1024)},
+    "HNSW_SQ": {"ef": (1, 32_768), "refine_k": (1, 64)},
+    "IVF_RABITQ": {"nprobe": (1, 65_536), "refine_k": (1, 64)},
 }
+# What the server takes as true or false.
+FLAGS = ("with_raw_data", "refine")
+# Words that go with a type's numbers: vectors in 8 bits each number, or in one; refined from more of them.
+FIXED = {
+    "HNSW_SQ": {"sq_type": "SQ8", "refine_type": "FP16"},
+    "IVF_RABITQ": {"refine_type": "SQ8"},
+}
+# Parameters that may not be below the number of hits.
+AT_LEAST_K = ("ef", "reorder_k", "search_list", "itopk_size")
 
 
 @dataclass(frozen=True)
@@ -45,9 +66,9 @@ def vector_index(settings: Index, dimension: int, rows: int) -> VectorIndex:
     check("index.search", settings.type, settings.search, SEARCH[settings.type])
     build = {**default_build(settings.type, dimension, rows), **settings.build}
     search = {**default_search(settings.type, build), **settings.search}
-    if settings.type == "IVF_PQ" and dimension % build["m"]:
+    if "m" in build and dimension % build["m"]:
         raise ConfigurationError(
-            f"index.build.m is {build['m']}, but IVF_PQ cuts a vector into m equal parts and the model's have "
+            f"index.build.m is {build['m']}, but {settings.type} cuts a vector into m equal parts and the model's have "
             f"{dimension} dimensions. Give an m that divides {dimension}."
         )
     if settings.type == "SCANN" and dimension % 2:
@@ -70,13 +91,17 @@ def check(setting: str, kind: str, given: dict[str, int], known: dict[str, tuple
 
 
 def default_build(kind: str, dimension: int, rows: int) -> dict[str, int]:
-    if kind == "FLAT":
+    if kind in ("FLAT", "DISKANN"):
         return {}
-    if kind == "HNSW":
-        return {"M": 16, "efConstruction": 200}
+    if kind in ("HNSW", "HNSW_SQ"):
+        return {"M": 16, "efConstruction": 200} | ({"refine": 1} if kind == "HNSW_SQ" else {})
+    if kind == "GPU_CAGRA":
+        return {"intermediate_graph_degree": 64, "graph_degree": 32}
     # The usual rule for lists: four times the square root of the rows.
     lists = {"nlist": min(65_536, max(16, round(4 * math.sqrt(rows))))}
-    if kind == "IVF_PQ":
+    if kind == "IVF_RABITQ":
+        return {**lists, "refine": 1}
+    if "m" in BUILD[kind]:
         return {**lists, "m": largest_divisor(dimension, dimension // 8), "nbits": 8}
     return lists
 
@@ -84,8 +109,12 @@ def default_build(kind: str, dimension: int, rows: int) -> dict[str, int]:
 def default_search(kind: str, build: dict[str, int]) -> dict[str, int]:
     if kind == "FLAT":
         return {}
-    if kind == "HNSW":
+    if kind in ("HNSW", "HNSW_SQ"):
         return {"ef": 64}
+    if kind == "DISKANN":
+        return {"search_list": 64}
+    if kind == "GPU_CAGRA":
+        return {"itopk_size": 64}
     return {"nprobe": max(1, min(build["nlist"], max(8, build["nlist"] // 20)))}
 
 
@@ -95,5 +124,5 @@ def largest_divisor(number: int, most: int) -> int:
 
 
 def widened(search: dict[str, int], k: int) -> dict[str, int]:
-    """Search parameters under which k hits can come: HNSW's ef and SCANN's reorder_k are at least k."""
-    return {name: max(value, k) if name in ("ef", "reorder_k") else value for name, value in search.items()}
+    """Search parameters under which k hits can come: those of AT_LEAST_K are."""
+    return {name: max(value, k) if name in AT_LEAST_K else value for name, value in search.items()}

@@ -1,0 +1,95 @@
+"""Recall against exact search, with its interval; and how good the answers are, by judged questions."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...udfs.nearest import TIE
+
+RESAMPLES = 10_000
+# Of documents, as people see them: a document counts once, by its best passage.
+DEPTH = 10
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """A query's exact answers, best first: its k nearest and those that tie with the last of them."""
+
+    keys: Sequence[str]
+    scores: Sequence[float]
+
+    def within(self, k: int) -> set[str]:
+        """Keys that count as hits at k: ties at the k-th distance all do."""
+        if len(self.scores) < k:
+            return set(self.keys)
+        last = self.scores[k - 1] - TIE
+        return {key for key, score in zip(self.keys, self.scores, strict=True) if score >= last}
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its 95% bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def recalls(found: Sequence[Sequence[str]], truth: Sequence[Neighbours], k: int) -> np.ndarray:
+    """recall@k of each query: of its k nearest rows, the share that was found among the first k.
+
+    Any row as near as the k-th is as good as the k-th. A query with fewer rows than k is asked for those.
+    """
+    return np.array(
+        [
+            min(1.0, len(set(keys[:k]) & nearest.within(k)) / max(1, min(k, len(nearest.keys))))
+            for keys, nearest in zip(found, truth, strict=True)
+        ]
+    )
+
+
+def interval(values: np.ndarray, seed: int) -> Interval:
+    """The mean over queries and, from resampled queries, between what 95 of 100 such means lie.
+
+    values: few different ones, as recalls are: how often each comes is drawn, which is the same as
+    drawing queries one by one.
+    """
+    distinct, counts = np.unique(values, return_counts=True)
+    drawn = np.random.default_rng(seed).multinomial(len(values), counts / len(values), RESAMPLES)
+    means = drawn @ distinct / len(values)
+    low, high = np.quantile(means, [0.025, 0.975])
+    # Sums in another order may differ in the last digit.
+    mean = float(values.mean())
+    return Interval(mean, min(mean, float(low)), max(mean, float(high)))
+
+
+def ranked_documents(chunk_ids: Iterable[str], document_of: Mapping[str, str]) -> list[str]:
+    """Documents in the order of their best passages."""
+    return list(dict.fromkeys(document_of[key] for key in chunk_ids if key in document_of))[:DEPTH]
+
+
+def answer_quality(
+    ranked: Mapping[str, Sequence[str]], judged: Mapping[str, Mapping[str, int]]
+) -> dict[str, dict[str, float]]:
+    """nDCG@10, MRR@10 and hit@10 of each judged question, by trec_eval (linear gains), as ir-measures asks it.
+
+    ranked: question -> documents, best first. judged: question -> document -> grade, 1 and more being relevant.
+    """
+    from ir_measures import RR, Success, iter_calc, nDCG
+
+    names = {nDCG @ DEPTH: "ndcg_at_10", RR @ DEPTH: "mrr_at_10", Success @ DEPTH: "hit_at_10"}
+    run = {
+        question: {document: float(len(documents) - place) for place, document in enumerate(documents)}
+        for question, documents in ranked.items()
+        if question in judged
+    }
+    found = {question: dict.fromkeys(names.values(), 0.0) for question in judged}
+    for metric in iter_calc(list(names), {key: dict(value) for key, value in judged.items()}, run):
+        found[metric.query_id][names[metric.measure]] = float(metric.value)
+    return found
+
+
+def averages(by_question: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    rows = list(by_question.values())
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]} if rows else {}

@@ -1,0 +1,108 @@
+"""Questions with judged documents, from a JSONL or a folder in BEIR's layout."""
+
+import csv
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from ..errors import ConfigurationError
+
+TEXT_NAMES = ("query", "text", "question")
+
+
+@dataclass(frozen=True)
+class Question:
+    """relevant: document -> grade, 1 and more being relevant; a document is named by its uri, by the end of
+    its path, or by its file's name without the ending."""
+
+    id: str
+    text: str
+    relevant: Mapping[str, int] = field(default_factory=dict)
+
+
+def read_questions(path: str) -> list[Question]:
+    """Raises ConfigurationError that names file and line for what is no question."""
+    place = Path(path).expanduser()
+    if place.is_dir():
+        return beir(place)
+    if not place.is_file():
+        raise ConfigurationError(f"--questions {path}: there is no such file or folder.")
+    found = []
+    for number, row in lines(place):
+        text = next((row[name] for name in TEXT_NAMES if isinstance(row.get(name), str)), "")
+        found.append(Question(str(row.get("_id", row.get("id", number))), text, grades(place, number, row)))
+    return checked(place, found)
+
+
+def beir(folder: Path) -> list[Question]:
+    """queries.jsonl and qrels/test.tsv; of judged sets, the judged questions alone."""
+    queries, qrels = folder / "queries.jsonl", folder / "qrels" / "test.tsv"
+    if not queries.is_file():
+        raise ConfigurationError(f"--questions {folder}: a folder in BEIR's layout has a queries.jsonl.")
+    judged: dict[str, dict[str, int]] = {}
+    if qrels.is_file():
+        with qrels.open(newline="") as file:
+            rows = csv.reader(file, delimiter="\t")
+            next(rows, None)
+            for number, row in enumerate(rows, 2):
+                try:
+                    question, document, grade = row
+                    judged.setdefault(question, {})[document] = int(grade)
+                except ValueError as error:
+                    raise ConfigurationError(
+                        f"{qrels}, line {number}: expected query-id, corpus-id and score between tabs."
+                    ) from error
+    found = [Question(str(row.get("_id", number)), row.get("text", "")) for number, row in lines(queries)]
+    if judged:
+        found = [Question(each.id, each.text, judged[each.id]) for each in found if each.id in judged]
+    return checked(queries, found)
+
+
+def lines(file: Path) -> Iterable[tuple[int, dict]]:
+    for number, line in enumerate(file.read_text().splitlines(), 1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise ConfigurationError(f"{file}, line {number}: this is no JSON: {error}.") from error
+            if not isinstance(row, dict):
+                raise ConfigurationError(f"{file}, line {number}: expected an object with the query's text.")
+            yield number, row
+
+
+def grades(file: Path, number: int, row: dict) -> dict[str, int]:
+    relevant = row.get("relevant") or {}
+    if isinstance(relevant, list):
+        relevant = dict.fromkeys(relevant, 1)
+    if not isinstance(relevant, dict) or not all(isinstance(grade, int) for grade in relevant.values()):
+        raise ConfigurationError(
+            f"{file}, line {number}: relevant is a list of documents, or an object of documents with whole grades."
+        )
+    return {str(document): grade for document, grade in relevant.items()}
+
+
+def checked(file: Path, questions: list[Question]) -> list[Question]:
+    if not questions:
+        raise ConfigurationError(f"--questions {file}: it holds no question.")
+    for number, question in enumerate(questions, 1):
+        if not isinstance(question.text, str) or not question.text.strip():
+            raise ConfigurationError(
+                f"{file}, question {number}: it has no text. Its name is one of {', '.join(TEXT_NAMES)}."
+            )
+    if len({question.id for question in questions}) < len(questions):
+        raise ConfigurationError(f"--questions {file}: two questions have the same id.")
+    return questions
+
+
+def documents_named(names: Iterable[str], uris: Iterable[str]) -> dict[str, str]:
+    """uri -> the name that judgements have for it, for those uris that have one."""
+    wanted = set(names)
+    found = {}
+    for uri in uris:
+        parts = PurePosixPath(uri).parts
+        # The whole uri, then ever shorter ends of its path, then the name without its ending.
+        ways = [uri, *("/".join(parts[first:]) for first in range(len(parts))), PurePosixPath(uri).stem]
+        if name := next((way for way in ways if way in wanted), None):
+            found[uri] = name
+    return found

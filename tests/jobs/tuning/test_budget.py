@@ -1,0 +1,48 @@
+from lakevec.jobs.tuning.budget import Turns
+from lakevec.jobs.tuning.grid import Setting
+
+BUILDS = [Setting(kind, {"n": number}) for kind in "ABCD" for number in range(3)]
+
+
+class Clock:
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def carried_out(minutes, seconds_of, score_of):
+    clock = Clock()
+    turns = Turns(BUILDS, seconds_of, minutes, clock)
+    tried = []
+    while build := turns.next():
+        clock.now += seconds_of(build)
+        tried.append(f"{build.type}{build.build['n']}")
+        turns.told(build, (score_of[build.type] + build.build["n"],))
+    return tried, turns.untried
+
+
+def test_without_a_budget_everything_is_built_in_its_order():
+    tried, untried = carried_out(None, lambda _: 1e9, dict.fromkeys("ABCD", 0))
+    assert tried == [f"{build.type}{build.build['n']}" for build in BUILDS]
+    assert untried == []
+
+
+def test_with_a_budget_every_type_is_tried_once_and_the_better_half_again():
+    seconds = {"A": 4, "B": 3, "C": 2, "D": 1}
+    tried, untried = carried_out(60, lambda build: seconds[build.type], {"A": 1, "B": 9, "C": 5, "D": 0})
+
+    assert tried == ["D0", "C0", "B0", "A0", "B1", "C1", "B2"]
+    assert {skipped.index_type for skipped in untried} == {"A", "C", "D"}
+    assert len(tried) + len(untried) == len(BUILDS)
+    assert "B and C did better than A" in next(each.reason for each in untried if each.index_type == "A")
+
+
+def test_what_does_not_fit_is_left_with_its_estimate():
+    seconds = {"A": 1000, "B": 20, "C": 20, "D": 20}
+    tried, untried = carried_out(1, lambda build: seconds[build.type], dict.fromkeys("ABCD", 0))
+
+    assert tried == ["B0", "C0", "D0"]
+    assert "about 1,000 s, and 0 s were left" in next(each.reason for each in untried if each.index_type == "A")
+    assert all("within 1 minutes" in each.reason for each in untried)

@@ -1,0 +1,61 @@
+import numpy as np
+import pyarrow as pa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lakevec.udfs import nearest
+from lakevec.udfs.nearest import TIE, Nearest, nearest_in_task
+
+
+def unit(rows, dimension, seed):
+    vectors = np.random.default_rng(seed).normal(size=(rows, dimension)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def by_sorting(base, queries, own, k):
+    """Keys of each query's k best, and of all that tie with the last: all scores, sorted."""
+    found = []
+    for query, mine in zip(queries, own, strict=True):
+        scores = {str(key): float(query @ vector) for key, vector in enumerate(base) if str(key) != mine}
+        best = sorted(scores.values(), reverse=True)[:k]
+        found.append({key for key, score in scores.items() if score >= best[-1] - TIE})
+    return found
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows=st.integers(1, 300), k=st.integers(1, 20), piece=st.integers(1, 120), seed=st.integers(0, 99))
+def test_blocks_give_what_sorting_all_scores_gives(rows, k, piece, seed):
+    base, queries = unit(rows, 8, seed), unit(5, 8, seed + 1000)
+    # Equal rows tie.
+    base[: rows // 3] = base[0]
+    own = ["0", None, str(rows - 1), None, "0"]
+    found = Nearest(queries, own, k)
+    for first in range(0, rows, piece):
+        found.add([str(key) for key in range(first, min(rows, first + piece))], base[first : first + piece])
+
+    keys = {number: set(names) for number, _, names in found.found()}
+    if rows > 1:
+        assert [keys.get(number, set()) for number in range(5)] == by_sorting(base, queries, own, k)
+    else:
+        assert keys == {1: {"0"}, 3: {"0"}}
+
+
+def test_small_blocks_and_thinning_out_change_nothing(monkeypatch):
+    base, queries = unit(500, 8, 1), unit(3, 8, 2)
+    monkeypatch.setattr(nearest, "BLOCK_NUMBERS", 60)
+    monkeypatch.setattr(nearest, "MOST_WAITING", 50)
+    found = Nearest(queries, [None] * 3, 10)
+    found.add([str(key) for key in range(500)], base)
+
+    assert [set(names) for _, _, names in found.found()] == by_sorting(base, queries, [None] * 3, 10)
+
+
+def test_a_task_gives_a_row_for_each_query_best_first():
+    base = unit(40, 4, 3)
+    rows = pa.RecordBatch.from_pydict({"chunk_id": [str(key) for key in range(40)], "vector": base.tolist()})
+    [batch] = nearest_in_task(base[:2], ["0", "1"], 5, [rows.slice(0, 20), rows.slice(20)])
+
+    assert batch.column("query").to_pylist() == [0, 1]
+    first, second = batch.column("neighbours").to_pylist()
+    assert [each["score"] for each in first] == sorted((each["score"] for each in first), reverse=True)
+    assert "0" not in {each["chunk_id"] for each in first}
+    assert "1" not in {each["chunk_id"] for each in second}
