@@ -7,12 +7,11 @@ written since are written again under their keys, partitions that no route names
 
 import sys
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from .carry_out import Work, carry_out, drop_replaced
 from .generations import builds, last_generations, repaired_history
@@ -21,7 +20,7 @@ from .lake.freshness import RunMetrics
 from .lake.history import corrections, write_rows
 from .lake.lake import Lake
 from .lake.tables import EMBEDDINGS
-from .mirror import Mirror, present_rows, rows_by
+from .mirror import Mirror, foretold_rows, lake_rows, present_rows
 from .progress import Progress
 from .settings import Settings
 from .settle import settle
@@ -33,7 +32,7 @@ from .vectors.collection import Owner, open_collection
 from .vectors.connection import MilvusAddress, connect, server_version
 from .vectors.failures import failures_told
 from .vectors.partitions import Generation
-from .vectors.plan import check_limit, partition_limit, reconcile_ranges
+from .vectors.plan import RangeAction, check_limit, partition_limit, reconcile_ranges
 from .vectors.routes import Routes, publish, read_routes
 
 
@@ -74,7 +73,11 @@ def follow(
     alias = settings.milvus.collection
     client = connect(address)
     version = lake.tables.version(EMBEDDINGS)
-    desired = rows_by(lake.tables.read(EMBEDDINGS, version), F.col("partition"))
+    published = read_routes(client, alias)
+    followed = published if published and published.lake_id == lake.lake_id else None
+    changes = embedding_changes(lake.tables, followed.version if followed else -1, version)
+    foretold = foretold_rows(followed, changes)
+    desired = lake_rows(lake, version) if foretold is None else foretold
     limit = sys.maxsize
     if not address.is_lite:
         limit = settings.milvus.max_partitions or partition_limit(server_version(client))
@@ -84,15 +87,20 @@ def follow(
     collection, index = open_collection(client, alias, owner, settings.index, settings.explicit, largest)
 
     there = partitions.present_generations(client, collection)
-    published = read_routes(client, alias)
-    routes = usable(published, Routes(collection, owner.lake_id, owner.model_id, lake.model.name, index), there)
+    fresh = Routes(collection, owner.lake_id, owner.model_id, lake.model.name, index)
+    routes = usable(followed, fresh, there)
     partitions.load(client, collection, routes.live)
 
     staged = None if staging is None or address.is_lite else staging_for(str(staging), collection)
-    changes = embedding_changes(lake.tables, routes.version, version)
-    mirror = Mirror(lake, settings, address, client, collection, staged, limit, version, desired, changes)
+    known = changes if routes.version >= 0 else None
+    mirror = Mirror(lake, settings, address, client, collection, staged, limit, version, desired, known)
     present = present_rows(mirror, routes)
-    actions = reconcile_ranges(desired, present, changes and changes.by_range, settings.load if staged else None, anew)
+    actions = decide(mirror, present, anew)
+    if foretold is not None and any(action.whole or action.way == "drop" for action in actions):
+        # Whole ranges are written, and dropped, by the table itself.
+        mirror = replace(mirror, desired=lake_rows(lake, version))
+        check_limit(mirror.desired, limit, lake.granularity)
+        actions = decide(mirror, present, anew)
     abandoned = set(there) - set(routes.live)
     changes_generations = bool(abandoned) or any(
         action.way != "patch" or action.range not in present for action in actions
@@ -102,13 +110,13 @@ def follow(
     work = Work(routes, present, last_generations(there, history))
     with progress.task("load", "rows", sum(mirror.rows_to_write(action) for action in actions)) as advance:
         carry_out(mirror, work, actions, advance)
-    settle(mirror, work, actions, progress)
+    mirror = settle(mirror, work, actions, progress)
     work.done.removed += removed_rows(mirror, present, actions)
 
-    work.routes = replace(work.routes, version=version)
+    work.routes = replace(work.routes, version=version, rows=mirror.desired)
     if work.routes != published:
         publish(client, alias, work.routes)
-    if metrics:
+    if metrics and not (changes and changes.rows is None):
         metrics.searchable(changed_rows(mirror))
     drop_replaced(mirror, work)
     if changes_generations:
@@ -117,17 +125,20 @@ def follow(
     return work.done
 
 
+def decide(mirror: Mirror, present: Mapping[str, int], anew: Collection[str]) -> list[RangeAction]:
+    changed = mirror.changes.by_range if mirror.changes else None
+    load_settings = mirror.settings.load if mirror.staging else None
+    return reconcile_ranges(mirror.desired, present, changed, load_settings, anew)
+
+
 def changed_rows(mirror: Mirror) -> DataFrame | None:
     """The rows that this load made searchable, as far as it knows; None: whatever it found."""
-    if mirror.changes is None:
-        return None
-    rows = mirror.changes.rows
-    return mirror.lake.tables.read(EMBEDDINGS).limit(0) if rows is None else rows.where("not deleted")
+    return mirror.changes.rows.where("not deleted") if mirror.changes and mirror.changes.rows is not None else None
 
 
 def usable(published: Routes | None, fresh: Routes, there: Iterable[Generation]) -> Routes:
     """The published routes as far as they hold: for this collection, and partitions that are there."""
-    if published is None or (published.collection, published.lake_id) != (fresh.collection, fresh.lake_id):
+    if published is None or published.collection != fresh.collection:
         return fresh
     live = {generation.range: generation.generation for generation in set(published.live) & set(there)}
     return replace(published, index=fresh.index, generations=live)

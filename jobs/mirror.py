@@ -49,11 +49,25 @@ class Mirror:
     def rows_to_write(self, action: RangeAction) -> int:
         if action.way == "drop":
             return 0
-        return self.desired[action.range] if action.whole else self.upserts.get(action.range, 0)
+        return self.desired.get(action.range, 0) if action.whole else self.upserts.get(action.range, 0)
+
+
+def foretold_rows(routes: Routes | None, changes: EmbeddingChanges | None) -> dict[str, int] | None:
+    """Rows of `embeddings` by range, by the numbers of the last load and of the feed; None where they are not known."""
+    if routes is None or routes.rows is None or changes is None:
+        return None
+    names = routes.rows.keys() | changes.growth.keys()
+    rows = {name: routes.rows.get(name, 0) + changes.growth.get(name, 0) for name in names}
+    return {name: number for name, number in rows.items() if number}
 
 
 def rows_by(rows: DataFrame, range_name: Column) -> dict[str, int]:
     return {row["range"]: row["count"] for row in rows.groupBy(range_name.alias("range")).count().collect()}
+
+
+def lake_rows(lake: Lake, version: int | None = None) -> dict[str, int]:
+    """Rows of `embeddings` by range, really counted; in the newest version unless one is named."""
+    return rows_by(lake.tables.read(EMBEDDINGS, version), F.col("partition"))
 
 
 def present_rows(mirror: Mirror, routes: Routes) -> dict[str, int]:

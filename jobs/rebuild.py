@@ -4,19 +4,14 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from pyspark.sql import functions as F
-
 from .errors import ConfigurationError
-from .lake.lake import open_lake
 from .lake.lock import locked
-from .lake.session import spark_session
-from .lake.tables import EMBEDDINGS
 from .load import load
-from .mirror import rows_by
+from .mirror import lake_rows
 from .progress import Progress
-from .run import staging_for
+from .run import opened
 from .settings import Settings
-from .vectors.connection import connect, milvus_for
+from .vectors.connection import connect
 from .vectors.routes import read_routes
 
 
@@ -40,13 +35,14 @@ def rebuild(settings: Settings, ranges: Collection[str] = (), progress: Progress
     """
     begun = time.monotonic()
     progress = progress or Progress()
-    with locked(settings, "rebuild", ["load"]):
-        lake = open_lake(spark_session(settings.spark), settings)
-        known = rows_by(lake.tables.read(EMBEDDINGS), F.col("partition"))
+    with (
+        locked(settings, "rebuild", ["load"]),
+        opened(settings, ("load",), progress, is_locked=True) as work,
+    ):
+        known = lake_rows(work.lake)
         chosen = chosen_ranges(ranges, known)
-        with milvus_for(settings) as address:
-            done = load(lake, settings, address, progress, staging_for(settings), anew=chosen)
-            routes = read_routes(connect(address), settings.milvus.collection)
+        done = load(work.lake, settings, work.address, progress, work.staging, work.metrics, anew=chosen)
+        routes = read_routes(connect(work.address), settings.milvus.collection)
     live = routes.generations if routes else {}
     report = RebuildReport(
         sum(known[name] for name in chosen),

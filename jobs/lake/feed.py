@@ -8,7 +8,6 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from .changes import last_changes
 from .session import materialised
 from .stream import LOST_PAST
 from .tables import EMBEDDINGS, LakeTables
@@ -20,13 +19,14 @@ class EmbeddingChanges:
 
     rows: `collapsed`; None where nothing happened. upserts, deletes: their rows by time range; a
     delete stands in every range that the passage may have been in. removed: passages that are gone
-    and were there before.
+    and were there before. growth: by how many rows each range grew (or shrank).
     """
 
     rows: DataFrame | None = None
     upserts: Mapping[str, int] = field(default_factory=dict)
     deletes: Mapping[str, int] = field(default_factory=dict)
     removed: int = 0
+    growth: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def by_range(self) -> dict[str, int]:
@@ -51,36 +51,52 @@ def embedding_changes(tables: LakeTables, since: int, until: int) -> EmbeddingCh
 
 
 def collapsed(feed: DataFrame) -> DataFrame:
-    """The last state of each passage, and three columns about its way there.
+    """The last state of each passage, and four columns about its way there.
 
     deleted: it is gone. ranges: every time range that one of its images names. was_there: it existed
-    before the feed's first version.
+    before the feed's first version, in the range `origin`.
     """
-    ended = F.col("_change_type").isin("delete", "update_preimage")
+    kind, version = F.col("_change_type"), F.col("_commit_version")
+    ended = kind.isin("delete", "update_preimage")
     # A key's first change tells; RESTORE gives delete and insert of a key in one version.
-    order = F.struct("_commit_version", F.when(ended, 0).otherwise(1))
-    way = feed.groupBy("chunk_id").agg(
-        F.collect_set("partition").alias("ranges"), F.min_by(ended, order).alias("was_there")
+    order = F.struct(version, F.when(ended, 0).otherwise(1))
+    last = F.when(kind != "update_preimage", order)
+    names = [name for name in feed.columns if not name.startswith("_")]
+    return (
+        feed.groupBy(F.col("chunk_id").alias("key"))
+        .agg(
+            F.max_by(F.struct(*names, (kind == "delete").alias("deleted")), last).alias("last"),
+            F.collect_set("partition").alias("ranges"),
+            F.min_by(ended, order).alias("was_there"),
+            F.min_by("partition", order).alias("origin"),
+        )
+        .select("last.*", "ranges", "was_there", "origin")
     )
-    return last_changes(feed, "chunk_id").join(way, "chunk_id")
 
 
 def counted(rows: DataFrame) -> EmbeddingChanges:
     """`collapsed` rows and their numbers."""
-    upserts: dict[str, int] = {}
-    deletes: dict[str, int] = {}
-    removed = 0
+    is_here, was_here = F.col("range") == F.col("partition"), F.col("was_there") & (F.col("range") == F.col("origin"))
+    upserted = (~F.col("deleted") & is_here).cast("long")
     gone = F.col("deleted") & F.col("was_there") & (F.col("range") == F.col("ranges")[0])
     found = (
         rows.select("*", F.explode("ranges").alias("range"))
-        .groupBy("range", (~F.col("deleted") & (F.col("range") == F.col("partition"))).alias("is_upsert"))
-        .agg(F.count("*").alias("rows"), F.sum(gone.cast("long")).alias("gone"))
+        .groupBy("range")
+        .agg(
+            F.sum(upserted).alias("upserts"),
+            F.sum(1 - upserted).alias("deletes"),
+            F.sum(gone.cast("long")).alias("gone"),
+            F.sum(upserted - was_here.cast("long")).alias("growth"),
+        )
         .collect()
     )
-    for row in found:
-        (upserts if row["is_upsert"] else deletes)[row["range"]] = row["rows"]
-        removed += row["gone"]
-    return EmbeddingChanges(rows, upserts, deletes, removed)
+    return EmbeddingChanges(
+        rows,
+        {row["range"]: row["upserts"] for row in found if row["upserts"]},
+        {row["range"]: row["deletes"] for row in found if row["deletes"]},
+        sum(row["gone"] for row in found),
+        {row["range"]: row["growth"] for row in found if row["growth"]},
+    )
 
 
 def departures(rows: DataFrame) -> DataFrame:

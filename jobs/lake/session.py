@@ -8,7 +8,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from py4j.protocol import Py4JError
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
@@ -117,6 +119,20 @@ def materialised(frame: DataFrame) -> DataFrame:
         if "NOT_SUPPORTED" in (error.getCondition() or ""):
             return frame
         raise
+
+
+def delta_version(spark: SparkSession, path: str) -> int | None:
+    """The newest version of the Delta table in a folder; None where its log cannot be asked.
+
+    Delta's Python half tells it through a Spark job over the history, in ten times the time.
+    """
+    try:
+        jvm: Any = spark._jvm
+        log = jvm.org.apache.spark.sql.delta.DeltaLog
+        return log.forTableWithSnapshot(spark._jsparkSession, path)._2().version()
+    # Spark Connect has no JVM at hand, Databricks has classes of its own.
+    except (Py4JError, AttributeError, TypeError, PySparkException):
+        return None
 
 
 def parallel_tasks(spark: SparkSession) -> int:

@@ -23,6 +23,8 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
+from .session import delta_version
+
 # A new version adds tables, and columns that may be null: migration.py.
 SCHEMA_VERSION = "2"
 OLDER_VERSIONS = ("1",)
@@ -345,6 +347,8 @@ class LakeTables:
 
     def version(self, table: Table) -> int:
         """The newest version of the table."""
+        if not self.catalog_schema and (found := delta_version(self.spark, f"{self.path}/{table.name}")) is not None:
+            return found
         return self.delta(table).history(1).select("version").first()[0]  # pyright: ignore[reportOptionalSubscript]
 
     def quarantine(self) -> DataFrame:

@@ -29,7 +29,10 @@ ROUTES_NAME = re.compile(r"_routes_\d+$")
 
 @dataclass(frozen=True)
 class Routes:
-    """What is live. `version` is the version of `embeddings` that Milvus wholly holds; -1: none."""
+    """What is live. `version` is the version of `embeddings` that Milvus wholly holds; -1: none.
+
+    rows: of each time range in that version, so that the next load need not count the table.
+    """
 
     collection: str
     lake_id: str
@@ -38,6 +41,7 @@ class Routes:
     index: VectorIndex
     version: int = -1
     generations: Mapping[str, int] = field(default_factory=dict)
+    rows: Mapping[str, int] | None = None
 
     @property
     def live(self) -> list[Generation]:
