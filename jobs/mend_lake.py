@@ -42,9 +42,11 @@ def mend_lake(lake: Lake, faults: DataFrame, numbers: Mapping[str, int]) -> tupl
         strays = keys("documents_without_file", key="doc_id").withColumn("action", F.lit(DELETE))
         done["documents"] += apply(tables, DOCUMENTS, strays)[DELETE]
     if has("files_with_other_documents"):
-        read_again(tables, keys("files_with_other_documents", key="uri"))
-        number = numbers["files_with_other_documents"]
-        advice.append(f"Run `lakevec run --once`: {number:,} files are read again, whose documents are not all there.")
+        number = read_again(tables, keys("files_with_other_documents", key="uri"))
+        if number:
+            advice.append(f"Run `lakevec run --once`: {number:,} files will be read again for documents that are lost.")
+        if left := numbers["files_with_other_documents"] - number:
+            advice.append(f"Run `lakevec forget` again for {left:,} files: documents of them are still there.")
     changed = tables.spark.createDataFrame([], "chunk_id string")
     if has(
         "documents_without_file",
@@ -88,8 +90,8 @@ def keep_one(tables: LakeTables, table: Table, doubled: DataFrame) -> int:
     return rows.where("_number > 1").count()
 
 
-def read_again(tables: LakeTables, uris: DataFrame) -> None:
-    """Let the next ingest read these files, whatever their bytes; what was forgotten of them stays so."""
+def read_again(tables: LakeTables, uris: DataFrame) -> int:
+    """Let the next ingest read these files, whatever their bytes, but for forgotten ones. Gives their number."""
     reason = F.struct(
         F.lit("verify").alias("stage"),
         F.lit("DocumentsMissing").alias("error_class"),
@@ -105,7 +107,7 @@ def read_again(tables: LakeTables, uris: DataFrame) -> None:
         .withColumn("reason", reason)
         .withColumn("modified_at", F.lit(None).cast("timestamp"))
     )
-    apply(tables, FILES, rows.withColumn("action", F.lit(UPDATE)))
+    return apply(tables, FILES, rows.withColumn("action", F.lit(UPDATE)))[UPDATE]
 
 
 def split_again(lake: Lake, doc_ids: DataFrame, chunk_ids: DataFrame) -> DataFrame:

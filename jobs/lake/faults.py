@@ -48,12 +48,9 @@ def faults(tables: LakeTables, fields: DataFrame, waiting: Mapping[str, DataFram
 def document_faults(files: DataFrame, documents: DataFrame) -> DataFrame:
     strays = documents.join(files.select("uri"), "uri", "left_anti").select(named("documents_without_file", "doc_id"))
     number = documents.groupBy("uri").agg(F.count_distinct("doc_id").alias("there"))
-    # Those that `forget` erased may still be in the number.
-    erased = F.size(F.coalesce("forgotten", F.array()))
-    known = F.when(F.col("state") == "forgotten", 0).otherwise(F.coalesce("documents", F.lit(0)))
     others = (
         files.join(number, "uri", "left")
-        .where(~F.coalesce("there", F.lit(0)).isin(known, known - erased))
+        .where(F.coalesce("there", F.lit(0)) != F.coalesce("documents", F.lit(0)))
         .select(named("files_with_other_documents", "uri"))
     )
     return strays.union(others).select("found.*")

@@ -14,13 +14,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 
 import grpc
 import pyarrow as pa
 from pymilvus import MilvusClient, MilvusException
 from pymilvus.client.types import LoadState
 
+from ...udfs.keys import key_slices
 from .connection import MilvusAddress, cause_in_words, connect
 from .partitions import Generation, count_where, is_lite
 from .patience import retrying
@@ -29,8 +29,6 @@ from .patience import retrying
 DEFAULT = "_default"
 KEYS_PER_SLICE = 50_000
 SLICES_AT_ONCE = 8
-# Keys are hex digests, evenly spread: slices are cut by their first eight digits.
-PLACES = 16**8
 # Where more than this share of more than a few keys is doubled, they all are suspect.
 MUCH_DOUBLED, FEW_KEYS = 0.25, 1_000
 POLL_SECONDS, LOADED_SECONDS = 0.5, 10.0
@@ -61,11 +59,10 @@ class Slice:
 
 def slices_of(name: str, partition: str, rows: int) -> list[Slice]:
     """The slices of a partition that counts so many rows, about KEYS_PER_SLICE in each; together they are all of it."""
-    pieces = max(1, -(-rows // KEYS_PER_SLICE))
-    if pieces == 1:
-        return [Slice(name, partition, rows=rows)]
-    bounds = [None, *[f"{PLACES * piece // pieces:08x}" for piece in range(1, pieces)], None]
-    return [Slice(name, partition, lower, upper) for lower, upper in pairwise(bounds)]
+    pieces = key_slices(-(-rows // KEYS_PER_SLICE))
+    # A part of a range has a count of its own, which nobody asked yet.
+    known = rows if len(pieces) == 1 else None
+    return [Slice(name, partition, piece.since, piece.until, known) for piece in pieces]
 
 
 def readable(client: MilvusClient, collection: str, generations: Iterable[Generation]) -> list[Generation]:
