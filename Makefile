@@ -88,6 +88,10 @@ test-sequences: setup ## SEQUENCES=200 random ones of changes, losses and kills,
 	@echo "$(SEQUENCES) sequences, SEED=$(SEED)"
 	SEQUENCES=$(SEQUENCES) $(BIN)/python -m pytest -m sequences -q --show-capture=no --hypothesis-seed=$(SEED) tests/sequences
 
+.PHONY: test-faults
+test-faults: setup ## kill processes, stop servers, fill disks (root, or sudo): nothing may be lost or doubled
+	$(BIN)/python -m pytest -m faults -q tests/faults
+
 .PHONY: bench
 bench: setup ## measure speed, as ratios against a named peer
 	$(BIN)/python -m pytest -m bench -q tests/bench
