@@ -22,6 +22,7 @@ from .load import load
 from .progress import Progress
 from .run import STAGES, RunReport, Work, opened, plain_numbers
 from .settings import Settings
+from .vectors.connection import milvus_for
 
 # A stage that fails so often, one failure close behind the other, ends the run.
 MOST_FAILURES = 12
@@ -137,13 +138,15 @@ def load_as_it_changes(
     is_told: the stage embed is part of this run and says so; otherwise the table is looked at.
     """
     loaded_version, compared_at = -1, -COMPARE_SECONDS
-    while not flow.stopping.is_set():
-        flow.embeddings_changed.clear()
-        changed = is_told or work.lake.tables.version(EMBEDDINGS) != loaded_version
-        if changed or time.monotonic() - compared_at > COMPARE_SECONDS:
-            begun = time.monotonic()
-            loaded_version = work.lake.tables.version(EMBEDDINGS)
-            outcome = load(work.lake, settings, work.address, progress, work.staging, work.metrics)
-            compared_at = time.monotonic()
-            report.add("load", outcome, compared_at - begun)
-        flow.embeddings_changed.wait(COMPARE_SECONDS if is_told else settings.pipeline.trigger_seconds)
+    # A packaged server that died is started again with the next try.
+    with milvus_for(settings) as address:
+        while not flow.stopping.is_set():
+            flow.embeddings_changed.clear()
+            changed = is_told or work.lake.tables.version(EMBEDDINGS) != loaded_version
+            if changed or time.monotonic() - compared_at > COMPARE_SECONDS:
+                begun = time.monotonic()
+                loaded_version = work.lake.tables.version(EMBEDDINGS)
+                outcome = load(work.lake, settings, address, progress, work.staging, work.metrics)
+                compared_at = time.monotonic()
+                report.add("load", outcome, compared_at - begun)
+            flow.embeddings_changed.wait(COMPARE_SECONDS if is_told else settings.pipeline.trigger_seconds)
