@@ -12,6 +12,15 @@ import typer
 from rich.console import Console
 
 from .errors import ConfigurationError, LakevecError
+from .in_words import (
+    print_forget,
+    print_hits,
+    print_rebuild,
+    print_retry,
+    print_run,
+    print_status,
+    print_verified,
+)
 from .progress import Progress
 from .settings import Settings, load_settings
 
@@ -303,116 +312,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat()
     return value
-
-
-def print_run(report: Any) -> None:
-    print(
-        f"{report.files_seen:,} files seen; {report.documents:,} documents written, {report.deleted:,} deleted, "
-        f"{report.quarantined:,} files quarantined{' (see lakevec status)' if report.quarantined else ''}\n"
-        f"{report.chunks:,} chunks written; {report.embedded:,} texts embedded, "
-        f"{report.embeddings_reused:,} embeddings reused\n"
-        f"{report.loaded:,} rows loaded into Milvus, {report.removed:,} removed; {report.seconds:.1f} s"
-    )
-    print_freshness(report.freshness)
-
-
-def print_freshness(freshness: Any) -> None:
-    if freshness.documents:
-        print(
-            f"{freshness.documents:,} documents searchable after {freshness.p50:,.1f} s (half of them), "
-            f"{freshness.p95:,.1f} s (95 of 100), {freshness.p99:,.1f} s (99 of 100) from their file's modification"
-        )
-
-
-def print_retry(report: Any) -> None:
-    if not report.files:
-        print("No file is quarantined: there is nothing to read again.")
-        return
-    for file in report.files:
-        what = f"{file.reason} ({file.attempts:,} attempts)" if file.reason else f"{file.documents:,} documents"
-        print(f"{file.state:<12}{file.uri}" + ("" if file.state == "gone" else f"\n            {what}"))
-    print_run(report.run)
-
-
-def print_rebuild(report: Any) -> None:
-    print(f"{report.rows:,} rows in {len(report.generations)} ranges; {report.seconds:.1f} s")
-    for name, generation in report.generations.items():
-        way = "written over in place" if name in report.patched else f"generation {generation}"
-        print(f"  {name:<12}{way}")
-    if report.patched:
-        print("Nothing can be built on Milvus Lite, nor without load.staging: those ranges were written over in place.")
-
-
-def print_forget(report: Any) -> None:
-    rows = ", ".join(f"{number:,} of {table}" for table, number in report.rows.items())
-    print(f"{report.uri}: {report.documents:,} documents forgotten")
-    print(f"rows deleted: {rows}, {report.milvus_rows:,} in Milvus")
-    print(f"{report.files_rewritten:,} data files rewritten, {report.files_removed:,} removed; {report.seconds:.1f} s")
-    for title, lines in (
-        ("verified", report.verified),
-        ("not yet off the disks", report.pending),
-        ("some of the same passages stay, in", report.copies),
-    ):
-        if lines:
-            print(f"{title}:\n" + "\n".join(f"  {line}" for line in lines))
-
-
-def print_hits(report: Any) -> None:
-    for number, hit in enumerate(report.hits, 1):
-        # A title is often the first heading as well.
-        is_repeated = f"{hit.heading_path} > ".startswith(f"{hit.title} > ")
-        place = hit.heading_path if is_repeated else " > ".join(filter(None, [hit.title, hit.heading_path]))
-        page = f", page {hit.page}" if hit.page else ""
-        print(f"{number}. {place}{page}")
-        print(f"   {hit.uri}, characters {hit.start}-{hit.end}, {hit.doc_timestamp:%Y-%m-%d}, score {hit.score:.3f}")
-        text = " ".join(hit.text.split())
-        print(f"   {text[:300]}{'…' if len(text) > 300 else ''}\n")
-    searched = ", ".join(report.partitions_searched) or "none"
-    hits = f"{len(report.hits)} hit{'' if len(report.hits) == 1 else 's'}"
-    print(f"{hits} in {report.seconds * 1000:.0f} ms; ranges searched: {searched}")
-
-
-def print_status(report: Any) -> None:
-    for name, table in report.tables.items():
-        print(f"{name:<12}{table['rows']:>12,} rows   version {table['version']}")
-    print(f"\n{report.collection} in Milvus")
-    for name, rows in report.partitions.items():
-        print(f"  {name:<12}{rows['milvus_rows']:>10,} of {rows['lake_rows']:,} rows   {rows['state']}")
-    print_freshness(report.freshness)
-    if report.held_back:
-        print(f"\ndeletions held back: {report.held_back}")
-    print("\nlag  " + "  ".join(f"{stage} {seconds} s" for stage, seconds in report.lag_seconds.items()))
-    if report.quarantined:
-        print(f"\n{len(report.quarantined)} files quarantined")
-        for file in report.quarantined:
-            print(f"  {file['uri']}\n    {file['reason']}")
-            if file["documents"]:
-                read = f"{file['answers_from']:%Y-%m-%d %H:%M}" if file["answers_from"] else "an earlier run"
-                print(f"    {file['documents']:,} documents of its version from {read} still answer")
-
-
-def print_verified(report: Any) -> None:
-    from .lake.faults import FAULTS
-
-    kinds = ("missing", "extra", "doubled", "different")
-    rows = sum(numbers["milvus_rows"] for numbers in report.partitions.values())
-    print(f"{rows:,} rows in Milvus, {len(report.partitions):,} time ranges; {report.sampled:,} rows compared whole")
-    for name, numbers in report.partitions.items():
-        wrong = ", ".join(f"{numbers[kind]:,} {kind}" for kind in kinds if numbers[kind])
-        if wrong:
-            print(f"  {name:<12}{numbers['milvus_rows']:>10,} of {numbers['lake_rows']:,} rows   {wrong}")
-    for fault, number in report.lake.items():
-        if number:
-            print(f"  {number:,} {FAULTS[fault]}")
-    for kind, keys in report.examples.items():
-        print(f"  {kind}, such as {', '.join(keys)}")
-    for stage, number in report.behind.items():
-        print(f"  {number:,} changes wait for {stage}")
-    for what, number in report.repaired.items():
-        print(f"  repaired: {number:,} {what.replace('_', ' ')}")
-    for line in report.advice:
-        print(f"  {line}")
-    print(f"{'all is well' if report.ok else 'NOT EQUAL'}; {report.seconds:.1f} s")
 
 
 def main() -> None:
