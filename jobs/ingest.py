@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -14,15 +14,16 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
 from ..udfs.documents import Forgotten, Limits, documents_of
-from ..udfs.keys import bytes_hash
+from .differences import LASTING, differences, forgotten_bytes, newest
 from .errors import LakevecError, SourceError
 from .flow import Flow
+from .guard import implausible_loss
 from .lake.changes import DELETE, INSERT, UPDATE, apply, children_of, keys_of, reconcile
 from .lake.doubt import doubtful
 from .lake.lake import Lake
 from .lake.listing import listings
 from .lake.session import materialised, parallel_tasks
-from .lake.source import FileTooLarge, NameNotUtf8, check_source, read_file, source_root
+from .lake.source import check_source, read_file, source_root
 from .lake.stream import run_stream, was_cut_off
 from .lake.tables import DOCUMENTS, FILES
 from .progress import Progress
@@ -31,12 +32,6 @@ from .settings import Settings, required
 # The first files show how long the next take; a piece is committed as a whole.
 FIRST_PIECE = 500
 PIECE_SECONDS = 60
-
-# Errors of reading that do not pass while size and time stay the same.
-LASTING = [FileTooLarge.__name__, NameNotUtf8.__name__]
-
-# Below this many files a source may lose any share of them.
-SMALL_SOURCE = 20
 
 # What a parsing task returns, in Spark's words; udfs/documents.py has it in Arrow's.
 PARSED_SCHEMA = """
@@ -233,113 +228,6 @@ def ingest(
     source.max_delete_fraction allows; nothing is deleted then.
     """
     return Ingest(lake, settings, progress, allow_deletes, flow).run()
-
-
-def differences(listing: DataFrame, files: DataFrame, patience: bool = False) -> DataFrame:
-    """Files that differ: change is new, changed, gone, or unread, where reading failed the last time.
-
-    known_hash: of the bytes that were parsed; last_hash: of the bytes that were read. A forgotten
-    file differs only when it is gone; one whose known time is null is read again (`lakevec retry`).
-    patience: an unread file waits for as many minutes as there were attempts, an hour at most.
-    """
-    is_unread = (F.col("reason.stage") == "read") & ~F.col("reason.error_class").isin(LASTING)
-    if patience:
-        minutes = F.least(F.col("reason.attempts"), F.lit(60))
-        is_unread &= F.current_timestamp() > F.col("reason.at") + F.make_interval(mins=minutes)
-    known = files.select(
-        "uri",
-        F.col("size").alias("known_size"),
-        F.col("hash").alias("last_hash"),
-        is_unread.alias("was_unread"),
-        F.col("modified_at").alias("known_modified_at"),
-        F.when(F.col("state") == "parsed", F.col("hash")).alias("known_hash"),
-        F.col("reason.attempts").alias("attempts"),
-        F.col("documents").alias("known_documents"),
-        F.col("parsed_at").alias("known_parsed_at"),
-        (F.col("state") == "forgotten").alias("is_forgotten"),
-        "forgotten",
-        F.lit(True).alias("is_known"),
-    )
-    is_same = F.col("size").eqNullSafe(F.col("known_size")) & (
-        F.col("modified_at").eqNullSafe(F.col("known_modified_at"))
-    )
-    return (
-        listing.select("uri", "size", "modified_at")
-        .withColumn("is_listed", F.lit(True))
-        .join(known, "uri", "full_outer")
-        .withColumn(
-            "change",
-            F.when(F.col("is_listed").isNull(), "gone")
-            .when(F.col("is_known").isNull(), "new")
-            .when(F.col("is_forgotten"), None)
-            .when(~is_same, "changed")
-            # Its bytes could not be had: that may pass.
-            .when(F.col("was_unread"), "unread"),
-        )
-        .where("change is not null")
-        .drop("is_listed", "is_known", "was_unread", "known_modified_at", "is_forgotten")
-    )
-
-
-def forgotten_bytes(files: DataFrame) -> dict[str, Forgotten]:
-    """What must not come back under another name, by the hash of the file's bytes."""
-    is_whole = F.col("state") == "forgotten"
-    rows = files.where(F.col("hash").isNotNull() & (is_whole | (F.size("forgotten") > 0)))
-    return {
-        row["hash"]: Forgotten(row["uri"], None if row["state"] == "forgotten" else tuple(row["forgotten"]))
-        for row in rows.select("hash", "uri", "state", "forgotten").collect()
-    }
-
-
-def newest(rows: DataFrame, number: int, after: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """So many of the files to take in, the newest first, from behind the file `after` on."""
-    waiting = rows.where("change <> 'gone'")
-    if after:
-        modified_at, uri = F.lit(after["modified_at"]), F.lit(after["uri"])
-        is_behind = (F.col("modified_at") < modified_at) | (
-            (F.col("modified_at") == modified_at) & (F.col("uri") > uri)
-        )
-        waiting = waiting.where(is_behind)
-    return waiting.orderBy(F.desc("modified_at"), "uri").limit(number).toArrow().to_pylist()
-
-
-def implausible_loss(rows: DataFrame, gone: int, known: int, root: str, most_fraction: float) -> str | None:
-    """What to say of a source that lost too many of its files to be believed; None where it did not.
-
-    A file that only moved is not lost: among the new files of the right size, those with the hash of
-    a gone one do not count.
-    """
-    most = most_fraction * known
-    if known <= SMALL_SOURCE or gone <= most:
-        return None
-    lost = rows.where("change = 'gone'").select("uri", F.col("known_size").alias("size"), "last_hash")
-    candidates = rows.where("change = 'new'").join(lost.select("size").distinct(), "size", "left_semi")
-    hashes = candidates.select("uri").mapInArrow(partial(hashed, partial(read_file, root)), "hash string")
-    lost_number = lost.groupBy(F.col("last_hash").alias("hash")).agg(F.count("*").alias("lost"))
-    found_number = hashes.groupBy("hash").agg(F.count("*").alias("found"))
-    pairs = lost_number.join(found_number, "hash").select(F.least("lost", "found").alias("moved"))
-    moved = pairs.agg(F.coalesce(F.sum("moved"), F.lit(0))).collect()[0][0]
-    if gone - moved <= most:
-        return None
-    return (
-        f"{gone - moved:,} of {known:,} known files are gone from {root}: more than "
-        f"source.max_delete_fraction = {most_fraction:g} allows. Nothing was deleted. "
-        "If the source is only away for now, bring it back and run again; if the files are meant to be gone, "
-        "run again with --allow-deletes."
-    )
-
-
-def hashed(read: Callable[[str], bytes], batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The hashes of the files that can be read."""
-    for batch in batches:
-        hashes = []
-        for uri in batch.column("uri").to_pylist():
-            try:
-                hashes.append(bytes_hash(read(uri)))
-            except OSError:
-                # It counts as a file that did not move; reading it in earnest says why.
-                continue
-        yield pa.RecordBatch.from_arrays([pa.array(hashes, pa.string())], ["hash"])
 
 
 def replaces(outcome: Mapping[str, Any], unreadable: Literal["keep", "remove"]) -> bool:

@@ -10,8 +10,9 @@ from pyarrow import fs
 from pyspark.errors import PySparkException
 from pyspark.sql import functions as F
 
+from .differences import differences
 from .errors import SourceError
-from .ingest import differences, implausible_loss
+from .guard import implausible_loss
 from .lake.freshness import Freshness, last_run
 from .lake.lake import Lake, open_lake
 from .lake.listing import list_now
