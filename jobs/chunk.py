@@ -59,7 +59,7 @@ def chunk(lake: Lake, progress: Progress, flow: Flow | None = None) -> Chunked:
         orphans = without_parent(lake.tables.read(CHUNKS), lake.tables.read(DOCUMENTS), "doc_id", CHUNKS)
         done.deleted += apply(lake.tables, CHUNKS, orphans)["delete"]
 
-    work_off(lambda: lake.tables.feed(DOCUMENTS), lake.checkpoint("chunk"), handle, begin_anew, flow and flow.until)
+    work_off(lake.tables, DOCUMENTS, lake.checkpoint("chunk"), handle, begin_anew, flow and flow.until)
     return done
 
 

@@ -4,7 +4,7 @@ Tasks on the executors fetch the keys and the rows; joins compare them. Neither 
 ever holds all keys of one side.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -34,13 +34,17 @@ WRONG_SCHEMA = "range string, chunk_id string, kind string, rows bigint"
 
 @dataclass(frozen=True)
 class Mirrored:
-    """Milvus as readers reach it. readable: the live generations that answer; strays: rows of `_default`."""
+    """Milvus as readers reach it. readable: the live generations that answer; rows: of these and of `_default`.
+
+    left_over: partitions that no route names, and no reader is led to; a load drops them.
+    """
 
     client: MilvusClient
     address: MilvusAddress
     collection: str
     readable: Mapping[str, Generation]
     rows: Mapping[str, int]
+    left_over: Sequence[str]
 
     def partition(self, name: str) -> str:
         return DEFAULT if name == DEFAULT else self.readable[name].partition
@@ -74,6 +78,7 @@ def mirrored(client: MilvusClient, address: MilvusAddress, routes: Routes | None
         collection,
         {each.range: each for each in readable},
         rows | ({DEFAULT: strays} if strays else {}),
+        [each.partition for each in partitions.present_generations(client, collection) if each not in routes.live],
     )
 
 

@@ -75,7 +75,7 @@ def embed(lake: Lake, settings: Settings, progress: Progress, flow: Flow | None 
         orphans = without_parent(lake.tables.read(EMBEDDINGS), lake.tables.read(CHUNKS), "chunk_id", EMBEDDINGS)
         done.deleted += apply(lake.tables, EMBEDDINGS, orphans)["delete"]
 
-    work_off(lambda: lake.tables.feed(CHUNKS), lake.checkpoint("embed"), handle, begin_anew, flow and flow.until)
+    work_off(lake.tables, CHUNKS, lake.checkpoint("embed"), handle, begin_anew, flow and flow.until)
     return done
 
 

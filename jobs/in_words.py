@@ -107,6 +107,8 @@ def print_verified(report: Any) -> None:
         print(f"  {kind}, such as {', '.join(keys)}")
     for stage, number in report.behind.items():
         print(f"  {number:,} changes wait for {stage}")
+    for name in report.left_over:
+        print(f"  {name} is left over: the next load drops it")
     for what, number in report.repaired.items():
         print(f"  repaired: {number:,} {what.replace('_', ' ')}")
     for line in report.advice:

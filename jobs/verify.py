@@ -5,7 +5,7 @@ It asks the store itself, never a ledger, and with `repair` mends what it finds 
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -47,6 +47,7 @@ class VerifyReport:
     different: rows of the sample with other fields or another vector. partitions: range -> these numbers,
     lake_rows and milvus_rows. lake: faults inside the lake, by name (lake/faults.py). behind: keys that wait
     for a stage, which is no fault; but what waits for `load` counts as missing, extra or different.
+    left_over: partitions of Milvus that no reader is led to and the next load drops, which is no fault either.
     examples: some keys by kind and by fault. repaired: what was done, in rows. advice: what to run for
     what could not be mended. sampled: rows that were compared whole.
     """
@@ -60,6 +61,7 @@ class VerifyReport:
     partitions: dict[str, dict[str, int]]
     lake: dict[str, int]
     behind: dict[str, int]
+    left_over: list[str]
     examples: dict[str, list[str]]
     repaired: dict[str, int]
     advice: list[str]
@@ -77,6 +79,7 @@ class Finding:
     behind: Mapping[str, int]
     comparison: Comparison
     readable: frozenset[str]
+    left_over: Sequence[str]
 
     @property
     def ok(self) -> bool:
@@ -113,7 +116,7 @@ def verify(
         with failures_told(address):
             found = settled(lake, settings, client, address, sample)
             for _ in range(MOST_REPAIRS if repair else 0):
-                if found.ok:
+                if found.ok and not found.left_over:
                     break
                 tell(progress, found)
                 mended = mend(lake, settings, client, address, progress, found)
@@ -160,6 +163,7 @@ def look(lake: Lake, settings: Settings, client: MilvusClient, address: MilvusAd
         {stage: rows for stage, rows in behind.items() if rows},
         comparison,
         frozenset(milvus.readable if milvus else ()),
+        milvus.left_over if milvus else (),
     )
 
 
@@ -202,6 +206,7 @@ def report(found: Finding, repaired: Mapping[str, int], advice: list[str], secon
         partitions=by_range,
         lake={fault: found.lake.get(fault, 0) for fault in FAULTS},
         behind=dict(found.behind),
+        left_over=list(found.left_over),
         examples=examples(found, total),
         repaired=dict(repaired),
         advice=advice,

@@ -12,6 +12,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_rand
 
 from ..errors import LakevecError
 from .storage import storage
+from .tables import LakeTables, Table
 
 Handler = Callable[[DataFrame, int], None]
 # Ends a stream that goes on, when it is set; and how often the stream looks for work, in seconds.
@@ -35,28 +36,42 @@ BEGINNINGS = 5
 
 
 def work_off(
-    feed: Callable[[], DataFrame],
+    tables: LakeTables,
+    parent: Table,
     checkpoint: str,
     handle: Handler,
     begin_anew: Callable[[], None],
     until: Until | None = None,
 ) -> None:
-    """Hand all that waits in a change feed to `handle`, then return; with `until`, all that will ever come.
+    """Hand all that waits in a table's change feed to `handle`, then return; with `until`, all that will ever come.
 
     A feed that begins gives what is, not what was deleted before: without a checkpoint, or when the
     feed's past was vacuumed, `begin_anew` deletes the rows whose parent is gone, and the stream starts
     with a snapshot.
     """
-    if not has_checkpoint(checkpoint):
+    looked_at = -1
+
+    def anew() -> None:
+        nonlocal looked_at
+        looked_at = tables.version(parent)
         begin_anew()
+
+    def guarded(batch: DataFrame, number: int) -> None:
+        # What was deleted after the look and before the snapshot, which is fixed by now, no feed will tell.
+        if number == 0 and tables.version(parent) != looked_at:
+            anew()
+        handle(batch, number)
+
+    if not has_checkpoint(checkpoint):
+        anew()
     try:
-        run_stream(feed(), checkpoint, handle, until)
+        run_stream(tables.feed(parent), checkpoint, guarded, until)
     except LakevecError as error:
         if not any(condition in str(error) for condition in LOST_PAST):
             raise
         delete_folder(checkpoint)
-        begin_anew()
-        run_stream(feed(), checkpoint, handle, until)
+        anew()
+        run_stream(tables.feed(parent), checkpoint, guarded, until)
 
 
 def run_stream(stream: DataFrame, checkpoint: str, handle: Handler, until: Until | None = None) -> None:

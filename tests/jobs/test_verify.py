@@ -130,8 +130,12 @@ def test_every_fault_in_milvus_is_told_by_its_number_and_mended(promise):
     promise.client.release_partitions(promise.name, ["p2021_g1"])
     promise.client.release_partitions(promise.name, ["p2022_g1"])
     promise.client.drop_partition(promise.name, "p2022_g1")
-    assert verify(promise.lakehouse.settings).missing == len(of_2021) + len(of_2022)
-    assert verify(promise.lakehouse.settings, repair=True).ok
+    promise.client.create_partition(promise.name, "p2021_g7")
+    whole = verify(promise.lakehouse.settings)
+    assert (whole.missing, whole.left_over) == (len(of_2021) + len(of_2022), ["p2021_g7"])
+    whole = verify(promise.lakehouse.settings, repair=True)
+    assert (whole.ok, whole.left_over) == (True, [])
+    assert not promise.client.has_partition(promise.name, "p2021_g7")
 
 
 @pytest.mark.slow

@@ -2,7 +2,8 @@ import pytest
 from lakevec.jobs.errors import LakevecError
 from lakevec.jobs.lake import stream
 from lakevec.jobs.lake.listing import listings
-from lakevec.jobs.lake.stream import has_checkpoint, run_stream, was_cut_off
+from lakevec.jobs.lake.stream import has_checkpoint, run_stream, was_cut_off, work_off
+from lakevec.jobs.lake.tables import DOCUMENTS
 from tenacity import wait_none
 
 
@@ -38,6 +39,36 @@ def test_a_stream_ends_and_goes_on_whatever_its_handler_raises_and_its_checkpoin
     run()
     assert seen.count(last) == 2
     assert not was_cut_off(str(checkpoint))
+
+
+def test_what_is_deleted_before_the_snapshot_of_a_new_stream_is_looked_for_again(lakehouse):
+    for name in ("a", "b"):
+        lakehouse.write(f"{name}.txt", "Some text.")
+    lakehouse.run(("ingest",))
+    tables = lakehouse.lake().tables
+    seen: list[set[str]] = []
+    handled: list[int] = []
+
+    def begin_anew():
+        seen.append({row["uri"].rpartition("/")[2] for row in tables.read(DOCUMENTS).collect()})
+        tables.delta(DOCUMENTS).delete("uri like '%b.txt'")
+
+    def work():
+        work_off(
+            tables,
+            DOCUMENTS,
+            lakehouse.lake().checkpoint("other"),
+            lambda _, number: handled.append(number),
+            begin_anew,
+        )
+
+    work()
+    assert seen == [{"a.txt", "b.txt"}, {"a.txt"}]
+    lakehouse.write("c.txt", "More text.")
+    lakehouse.run(("ingest",))
+    work()
+    assert len(seen) == 2
+    assert handled[0] == 0 < handled[-1]
 
 
 def test_a_stream_whose_python_worker_came_too_late_is_begun_again_and_no_other(monkeypatch):
