@@ -19,6 +19,7 @@ from .in_words import (
     print_retry,
     print_run,
     print_status,
+    print_tuned,
     print_verified,
 )
 from .progress import Progress
@@ -212,6 +213,28 @@ def verify(
         invocation.answer(report, print_verified)
         if not report.ok:
             raise typer.Exit(1)
+
+
+@app.command()
+def tune(
+    context: typer.Context,
+    questions: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="Questions, as JSONL or in BEIR's layout: measured beside sampled passages."),
+    ] = None,
+    budget: Annotated[
+        float | None, typer.Option(min=0, metavar="MINUTES", help="Time for builds and searches.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Chooses the sampled passages.")] = 0,
+) -> None:
+    """Try index types and parameters on a copy of the index, choose by recall and speed, log it all in MLflow."""
+    invocation: Invocation = context.obj
+    with failures_told(invocation):
+        settings = invocation.settings()
+        from .tune import tune as try_out
+
+        report = try_out(settings, questions, budget, seed, Progress(False if invocation.json else None))
+        invocation.answer(report, print_tuned)
 
 
 @server_app.command("start")

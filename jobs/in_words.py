@@ -114,3 +114,24 @@ def print_verified(report: Any) -> None:
     for line in report.advice:
         print(f"  {line}")
     print(f"{'all is well' if report.ok else 'NOT EQUAL'}; {report.seconds:.1f} s")
+
+
+def print_tuned(report: Any) -> None:
+    print(f"{'setting':<52}{'recall@10':>10}{'95% interval':>20}{'p99 ms':>9}{'/s':>8}{'MiB':>8}")
+    for each in report.measured:
+        recall = each.recall
+        print(
+            f"{each.setting.name:<52}{recall.mean:>10.4f}{f'{recall.low:.4f} to {recall.high:.4f}':>20}"
+            f"{each.p99_ms:>9.1f}{each.qps:>8,.0f}{each.memory / 2**20:>8,.1f}"
+        )
+    for each in report.skipped:
+        named = " ".join(f"{key}={value}" for key, value in {**each.build, **each.search}.items())
+        print(f"  not measured: {each.index_type} {named}: {each.reason}")
+    champion = report.champion
+    print(f"\nchosen: {champion.index_type} {champion.build} {champion.search}; {champion.why}")
+    if report.ndcg_at_10:
+        print("nDCG@10: " + ", ".join(f"{name} {value:.4f}" for name, value in report.ndcg_at_10.items()))
+    print(
+        f"registered as {champion.registered}, version {champion.version}; "
+        f"run {report.parent_run_id} in {report.tracking_uri}"
+    )

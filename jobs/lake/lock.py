@@ -32,6 +32,8 @@ from .storage import lake_path, local_path
 from .tables import LakeTables
 
 STAGES = ("ingest", "chunk", "embed", "load")
+# Not a stage, but one at a time as well: it has a collection of its own in Milvus.
+TUNE = "tune"
 
 FOLDER = "_locks"
 # Mounts of buckets: folders to look at, but flock does not reach the other machines.
@@ -61,7 +63,7 @@ def locked(settings: Settings, command: str, stages: Iterable[str] = STAGES) -> 
     Raises LakeBusyError that names the holder, at once, where another process (or an outer block of
     this one: it is not reentrant) has one of them; before Spark starts on a local lake.
     """
-    stages = [stage for stage in STAGES if stage in set(stages)]
+    stages = [stage for stage in (*STAGES, TUNE) if stage in set(stages)]
     path = lake_path(settings)
     with contextlib.ExitStack() as stack:
         folder = local_path(path)

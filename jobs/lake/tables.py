@@ -229,6 +229,24 @@ LOCKS = Table(
     ),
 )
 
+# Not part of the lake's content: made by the first `lakevec tune`, computed again where it is lost.
+TRUTH = Table(
+    "truth",
+    "The exact answers to one query, that indexes are measured against",
+    ("version", "model_id", "queries", "k", "query_id"),
+    StructType(
+        [
+            column("version", LONG, "Version of `embeddings`", required=True),
+            column("model_id", TEXT, "Model of the vectors", required=True),
+            column("queries", TEXT, "Digest of the set of queries", required=True),
+            column("k", INT, "Neighbours that were asked for", required=True),
+            column("query_id", TEXT, "The query: a passage's chunk_id, or a question's id", required=True),
+            column("chunk_ids", ArrayType(TEXT, False), "The k nearest passages and those that tie with the last"),
+            column("scores", ArrayType(FloatType(), False), "Their inner products, descending"),
+        ]
+    ),
+)
+
 METRICS = Table(
     "metrics",
     "One load that made documents searchable: seconds from their files' modification until then",

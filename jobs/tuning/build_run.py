@@ -57,15 +57,19 @@ def store_beside(lake_path: str) -> str | None:
     return None if folder is None else f"sqlite:///{folder}-mlflow.db"
 
 
+def quiet() -> None:
+    """Of MLflow's log, the warnings alone: it tells of every step of its database's making."""
+    for chatty in ("alembic", "mlflow"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
 def write_runs(builds: list[Build], experiment_name: str, store: str) -> None:
     for name, value in PATIENCE.items():
         os.environ.setdefault(name, value)
     # MLflow takes seconds to import, and most loads build nothing.
     from mlflow.tracking import MlflowClient
 
-    # They tell of every step of the database's making.
-    for chatty in ("alembic", "mlflow"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    quiet()
     client = MlflowClient(store)
     found = client.get_experiment_by_name(experiment_name)
     experiment = found.experiment_id if found else client.create_experiment(experiment_name)

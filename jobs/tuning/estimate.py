@@ -38,8 +38,9 @@ class Estimate:
         return factor * self.raw(build)
 
     def learn(self, build: Setting, seconds: float) -> None:
-        """What this build really took."""
-        self.factors[build.type] = seconds / self.raw(build)
+        """What this build really took. FLAT is not built, and tells nothing of others."""
+        if build.type != "FLAT":
+            self.factors[build.type] = seconds / self.raw(build)
 
     def raw(self, build: Setting) -> float:
         return SECONDS_BEFORE + sum(work(build.type, build.build, rows, self.dimension) for rows in self.segments)

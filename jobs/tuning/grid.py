@@ -58,12 +58,13 @@ class Skipped:
 @dataclass(frozen=True)
 class Ground:
     """What an index is built on. rows: of the largest segment that gets one; total: all rows of the
-    collection. lacking: index types that the server refused, with its words."""
+    collection. has_gpu: whether the server was built for GPUs. lacking: index types that it refused, with its words."""
 
     dimension: int
     rows: int
     total: int
     server: tuple[int, int, int]
+    has_gpu: bool = False
     lacking: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -141,6 +142,9 @@ def absent(kind: str, ground: Ground) -> str | None:
     version = "v" + ".".join(map(str, ground.server))
     if kind in SINCE and ground.server[:2] < SINCE[kind]:
         return f"the server is {version}; {kind} comes with v{'.'.join(map(str, SINCE[kind]))}"
+    if kind.startswith("GPU_") and not ground.has_gpu:
+        # It would take the order, and never build.
+        return f"the server ({version}) is built without GPUs: its version does not end in -gpu"
     if kind in ground.lacking:
         return f"the server ({version}) refuses it: {ground.lacking[kind]}"
     return None

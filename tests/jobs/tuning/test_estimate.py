@@ -27,5 +27,5 @@ def test_a_build_corrects_the_next_of_its_type_and_of_types_not_seen_yet():
 
 
 def test_every_type_has_an_estimate_that_grows_with_the_rows():
-    for build in grid({}, Ground(384, 100_000, 100_000, (2, 6, 0))).builds:
+    for build in grid({}, Ground(384, 100_000, 100_000, (2, 6, 0), True)).builds:
         assert Estimate([1_000_000], 384).of(build) > Estimate([10_000], 384).of(build) or build.type == "FLAT"

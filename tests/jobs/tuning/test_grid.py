@@ -4,7 +4,7 @@ from lakevec.jobs.settings import IndexType
 from lakevec.jobs.tuning.grid import Ground, Setting, grid
 from lakevec.jobs.vectors.index import BUILD, SEARCH
 
-GROUND = Ground(dimension=384, rows=100_000, total=100_000, server=(2, 6, 0))
+GROUND = Ground(dimension=384, rows=100_000, total=100_000, server=(2, 6, 0), has_gpu=True)
 
 
 def reasons(given, ground=GROUND):
@@ -27,13 +27,13 @@ def test_without_a_thought_every_type_is_tried_with_lists_that_fit_the_segment()
     assert not found.skipped
     assert {build.build["nlist"] for build in found.builds if "nlist" in build.build} == {1265}
     assert all(setting.search for build in found.builds for setting in found.searches_of(build) if SEARCH[build.type])
-    small = grid({}, Ground(384, 1_400, 1_400, (2, 6, 0)))
+    small = grid({}, Ground(384, 1_400, 1_400, (2, 6, 0), True))
     assert {build.build["nlist"] for build in small.builds if "nlist" in build.build} == {35}
     assert not small.skipped
 
 
 def test_above_ten_million_rows_product_quantisers_are_finer():
-    found = grid({"IVF_PQ": {}}, Ground(384, 1_000_000, 20_000_000, (2, 6, 0)))
+    found = grid({"IVF_PQ": {}}, Ground(384, 1_000_000, 20_000_000, (2, 6, 0), True))
     assert [build.build for build in found.builds] == [{"nlist": 4096, "m": m, "nbits": 8} for m in (48, 96, 192)]
 
 
@@ -53,15 +53,17 @@ def test_an_impossible_combination_is_left_out_with_its_reason(given, reason):
 
 
 def test_too_few_rows_for_a_quantiser_and_an_odd_dimension_are_told():
-    assert "only 200 rows" in reasons({"IVF_PQ": {}}, Ground(384, 200, 200, (2, 6, 0)))[0]
-    assert "even number" in reasons({"SCANN": {}}, Ground(7, 10_000, 10_000, (2, 6, 0)))[0]
+    assert "only 200 rows" in reasons({"IVF_PQ": {}}, Ground(384, 200, 200, (2, 6, 0), True))[0]
+    assert "even number" in reasons({"SCANN": {}}, Ground(7, 10_000, 10_000, (2, 6, 0), True))[0]
 
 
 def test_what_the_server_lacks_is_told_by_version_or_in_its_own_words():
-    ground = Ground(384, 100_000, 100_000, (2, 3, 5), {"GPU_IVF_PQ": "invalid index type"})
+    ground = Ground(384, 100_000, 100_000, (2, 3, 5), False, {"DISKANN": "not supported"})
     told = {skipped.index_type: skipped.reason for skipped in grid({}, ground).skipped}
     assert told == {
-        "GPU_IVF_PQ": "the server (v2.3.5) refuses it: invalid index type",
+        "DISKANN": "the server (v2.3.5) refuses it: not supported",
+        "GPU_IVF_FLAT": "the server (v2.3.5) is built without GPUs: its version does not end in -gpu",
+        "GPU_IVF_PQ": "the server (v2.3.5) is built without GPUs: its version does not end in -gpu",
         "GPU_CAGRA": "the server is v2.3.5; GPU_CAGRA comes with v2.4",
         "HNSW_SQ": "the server is v2.3.5; HNSW_SQ comes with v2.5",
         "IVF_RABITQ": "the server is v2.3.5; IVF_RABITQ comes with v2.6",

@@ -1,0 +1,96 @@
+"""The chosen index in MLflow's model registry: under the alias `champion`, the one before it under `previous`.
+
+`applied` names the one that `lakevec tune --apply` has proved on the live collection: what `lakevec load`
+makes a collection with.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import LakevecError
+from ..lake.lake import Lake
+from ..lake.storage import local_path
+from ..settings import Settings
+from ..vectors.index import VectorIndex
+from .tracking import Store, store_for
+
+CHAMPION, PREVIOUS, APPLIED = "champion", "previous", "applied"
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A version of the registered model. promise: what it was chosen to keep, and what was measured."""
+
+    name: str
+    version: str
+    index: VectorIndex
+    promise: Mapping[str, float]
+
+
+def registered_name(settings: Settings, lake: Lake) -> str:
+    """One for each index of a lake; in a catalogue, where the tables are."""
+    name = f"{settings.milvus.collection}-{lake.lake_id}"
+    return f"{settings.lake.catalog_schema}.{name.replace('-', '_')}" if settings.lake.catalog_schema else name
+
+
+def register(client: Any, name: str, run_id: str, index: VectorIndex, promise: Mapping[str, float]) -> Registered:
+    """A new version with the alias `champion`; the one that had it keeps its version, as `previous`."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        if not client.search_registered_models(filter_string=f"name = '{name}'"):
+            client.create_registered_model(name, description="The vector index of a lake, chosen by `lakevec tune`")
+        before = client.get_registered_model(name).aliases.get(CHAMPION)
+        made = client.create_model_version(
+            name,
+            source=f"{client.get_run(run_id).info.artifact_uri}/choice.yaml",
+            run_id=run_id,
+            tags={
+                "index_type": index.type,
+                "build": json.dumps(index.build, sort_keys=True),
+                "search": json.dumps(index.search, sort_keys=True),
+                **{key: repr(value) for key, value in promise.items()},
+            },
+        )
+        if before is not None:
+            client.set_registered_model_alias(name, PREVIOUS, before)
+        client.set_registered_model_alias(name, CHAMPION, made.version)
+    except MlflowException as error:
+        raise LakevecError(
+            f"The choice could not be registered as {name}: {str(error).partition(chr(10))[0]} Its run is {run_id}."
+        ) from error
+    return Registered(name, made.version, index, promise)
+
+
+def mark_applied(client: Any, registered: Registered) -> None:
+    client.set_registered_model_alias(registered.name, APPLIED, registered.version)
+
+
+def read_registered(store: Store, name: str, alias: str) -> Registered | None:
+    """The version behind an alias; None where there is none."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.tracking import MlflowClient
+
+    try:
+        found = MlflowClient(store.uri).get_model_version_by_alias(name, alias)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+    tags = dict(found.tags)
+    index = VectorIndex(tags.pop("index_type"), json.loads(tags.pop("build")), json.loads(tags.pop("search")))
+    return Registered(name, str(found.version), index, {key: float(value) for key, value in tags.items()})
+
+
+def applied_index(settings: Settings, lake: Lake) -> VectorIndex | None:
+    """The index that `lakevec tune --apply` proved for this lake, if it did. Quick where no store is."""
+    if not settings.mlflow.experiment:
+        return None
+    beside = local_path(f"{lake.tables.path}-mlflow.db")
+    if settings.mlflow.tracking_uri is None and (beside is None or not beside.is_file()):
+        return None
+    store = store_for(settings.mlflow, lake.tables.path)
+    found = read_registered(store, registered_name(settings, lake), APPLIED)
+    return found.index if found else None

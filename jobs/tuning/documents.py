@@ -1,0 +1,41 @@
+"""Which document a passage belongs to, as judgements name it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from ..lake.lake import Lake
+from ..lake.tables import EMBEDDINGS
+from .measures import answer_quality, ranked_documents
+from .query_sets import QuerySet
+from .questions import documents_named
+
+
+class Documents:
+    """Passages' documents, looked up in `embeddings` when they are first asked for."""
+
+    def __init__(self, lake: Lake, version: int, queries: QuerySet):
+        self.embeddings = lake.tables.read(EMBEDDINGS, version).select("chunk_id", "uri")
+        self.queries = queries
+        self.known: dict[str, str] = {}
+        judged = {document for relevant in queries.judged.values() for document in relevant}
+        uris = [uri for (uri,) in self.embeddings.select("uri").distinct().collect()]
+        self.named = documents_named(judged, uris)
+        # Of the judged documents, those that the lake does not have: no answer can name them.
+        self.missing = len(judged) - len(set(self.named.values()))
+
+    def of(self, chunk_ids: Iterable[str]) -> Mapping[str, str]:
+        unknown = sorted(set(chunk_ids) - self.known.keys())
+        if unknown:
+            spark = self.embeddings.sparkSession
+            wanted = spark.createDataFrame([(key,) for key in unknown], "chunk_id string")
+            for key, uri in self.embeddings.join(wanted, "chunk_id", "left_semi").collect():
+                self.known[key] = self.named.get(uri, uri or "")
+        return self.known
+
+    def quality(self, answers: Sequence[Sequence[str]]) -> dict[str, dict[str, float]]:
+        """nDCG@10, MRR@10 and hit@10 of each judged question. answers: passages of each question, best first."""
+        document_of = self.of(key for keys in answers for key in keys)
+        ranked = {
+            question: ranked_documents(keys, document_of)
+            for question, keys in zip(self.queries.ids, answers, strict=True)
+        }
+        return answer_quality(ranked, self.queries.judged)

@@ -1,0 +1,75 @@
+"""Queries to measure by: passages of the lake itself, or questions that people ask."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from pyspark.sql import functions as F
+
+from ...udfs.embed import embedder
+from ..errors import ConfigurationError
+from ..lake.lake import Lake
+from ..lake.tables import EMBEDDINGS
+from ..settings import Settings
+from .questions import Question, read_questions
+
+SAMPLED, QUESTIONS = "sampled", "questions"
+
+
+@dataclass(frozen=True)
+class QuerySet:
+    """Queries as vectors. own: the passage that each query is, which is never its own answer; None for a
+    question. judged: question -> document -> grade. digest: tells it from other sets. source: where it is from."""
+
+    name: str
+    ids: Sequence[str]
+    vectors: np.ndarray
+    own: Sequence[str | None]
+    digest: str
+    source: str
+    judged: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def sampled(lake: Lake, version: int, count: int, seed: int) -> QuerySet:
+    """Passages, chosen by their ids and the seed alone: the same ones however the table's files lie."""
+    rows = (
+        lake.tables.read(EMBEDDINGS, version)
+        .select("chunk_id", "vector")
+        .orderBy(F.sha2(F.concat(F.lit(f"{seed} "), "chunk_id"), 256))
+        .limit(count)
+        .toArrow()
+    )
+    keys = rows.column("chunk_id").to_pylist()
+    if len(keys) < 2:
+        raise ConfigurationError(
+            "There is nothing to tune: `embeddings` has fewer than 2 rows. Run `lakevec run --once`."
+        )
+    vectors = np.array(rows.column("vector").to_pylist(), np.float32)
+    return QuerySet(SAMPLED, keys, vectors, keys, digest_of(keys), f"{len(keys)} passages, seed {seed}")
+
+
+def asked(lake: Lake, settings: Settings, path: str) -> QuerySet:
+    """The questions of a file or folder, embedded by the lake's model."""
+    questions = read_questions(path)
+    kept = embedder(lake.model, settings.model.device, settings.model.dtype, settings.model.batch_tokens)
+    return QuerySet(
+        QUESTIONS,
+        [question.id for question in questions],
+        kept.embed([question.text for question in questions]),
+        [None] * len(questions),
+        digest_of([settings.model.dtype, *(text for each in questions for text in (each.id, each.text))]),
+        path,
+        judgements(questions),
+    )
+
+
+def judgements(questions: Sequence[Question]) -> dict[str, dict[str, int]]:
+    return {question.id: dict(question.relevant) for question in questions if question.relevant}
+
+
+def digest_of(texts: Sequence[str]) -> str:
+    return hashlib.sha256("\x00".join(texts).encode()).hexdigest()[:16]

@@ -1,0 +1,180 @@
+"""The sweep itself: build after build on the shadow, all searches on each, everything logged as it is measured."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pymilvus import MilvusClient
+
+from ..progress import Progress
+from ..vectors import partitions, segments, shadow
+from ..vectors.index import VectorIndex
+from ..vectors.partitions import Generation
+from ..vectors.weight import Scales, Weight
+from .budget import Turns
+from .choice import Candidate, Promise
+from .documents import Documents
+from .estimate import Estimate
+from .grid import Grid, Setting, Skipped
+from .measure import CLIENTS, Answers, Judged, Measurement, Search, measure
+from .measures import averages, interval
+from .query_sets import SAMPLED
+from .shadow_rows import wait_until_seen
+from .tracking import Sweep
+
+INDEXED_SECONDS = 120.0
+
+
+@dataclass
+class Sweeping:
+    """What a sweep works on, and what it has found. rows: of the shadow's partitions. sets: query sets with
+    their exact answers, the timed one first. documents: of the judged set."""
+
+    client: MilvusClient
+    name: str
+    rows: dict[Generation, int]
+    sets: Sequence[Judged]
+    grid: Grid
+    turns: Turns
+    estimate: Estimate
+    promise: Promise
+    scales: Scales
+    run: Sweep
+    progress: Progress
+    seed: int
+    documents: Documents | None = None
+    candidates: list[Candidate] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    table: list[dict[str, Any]] = field(default_factory=list)
+    quality: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def all(self) -> None:
+        """Build and search until nothing is left, or the time is spent."""
+        while build := self.turns.next():
+            try:
+                self.one(build)
+            except shadow.BuildFailed as error:
+                self.skip(build, f"{error}")
+        self.skipped += self.turns.untried
+
+    def one(self, build: Setting) -> None:
+        total = sum(self.rows.values())
+        expected = self.estimate.of(build)
+        self.progress.log("tune.building", index=build.name, seconds_expected=round(expected))
+        index = VectorIndex(build.type, dict(build.build))
+        shadow.change_index(self.client, self.name, index)
+        begun, done = time.monotonic(), 0
+        with self.progress.task("build", "rows", total) as advance:
+
+            def told(indexed: int, _: int) -> None:
+                nonlocal done
+                advance(max(0, indexed - done))
+                done = max(done, indexed)
+
+            shadow.wait_until_built(self.client, self.name, told)
+        seconds = time.monotonic() - begun
+        self.estimate.learn(build, seconds)
+        partitions.load(self.client, self.name, self.rows)
+        wait_until_seen(self.client, self.name, self.rows)
+        found, wrong = segments.wait_until_indexed(self.client, self.name, total, build.type, INDEXED_SECONDS)
+        if wrong:
+            self.skip(build, f"not measured: {wrong}")
+            return
+        weight = self.scales.weigh(index, found)
+        bare = sum(each.rows for each in found if not each.is_indexed) / total
+        best = [self.measured(setting, seconds, weight, bare) for setting in self.grid.searches_of(build)]
+        if scores := [candidate.score(self.promise) for candidate in best if candidate]:
+            self.turns.told(build, max(scores))
+
+    def measured(self, setting: Setting, seconds: float, weight: Weight, bare: float) -> Candidate | None:
+        """One search setting as a run; None where what was measured is not the index."""
+        found = measure(searching(self.client, self.name, list(self.rows)), setting, self.sets, self.seed, bare)
+        if found.wrong:
+            self.skip(setting, f"invalid: {found.wrong}")
+            return None
+        metrics = {
+            **metrics_of(found),
+            "build_seconds": seconds,
+            "index_bytes": weight.index_bytes,
+            "memory_bytes": weight.memory_bytes,
+            "rows_without_index": round(bare * sum(self.rows.values())),
+            **self.judged(setting, found),
+        }
+        run_id = self.run.child(setting, metrics, {"memory_by": weight.way}, per_query(self.sets[0], found))
+        deciding = found.deciding
+        candidate = Candidate(setting, deciding, found.p99_ms, found.qps[CLIENTS], weight.memory_bytes, run_id)
+        self.candidates.append(candidate)
+        self.table.append(
+            {"run_id": run_id, "setting": setting.name, "index_type": setting.type, **setting.build, **setting.search}
+            | metrics
+        )
+        self.progress.log(
+            "tune.measured",
+            index=setting.name,
+            recall_at_10=round(deciding.mean, 4),
+            ci_low=round(deciding.low, 4),
+            p99_ms=round(found.p99_ms, 1),
+            qps=round(found.qps[CLIENTS]),
+        )
+        return candidate
+
+    def judged(self, setting: Setting, found: Measurement) -> dict[str, float]:
+        """How good the answers to judged questions are, beside how many of the exact ones they are."""
+        if self.documents is None:
+            return {}
+        answers = found.answers[self.documents.queries.name]
+        by_question = self.documents.quality(answers.ids)
+        self.quality[setting.name] = averages(by_question)
+        return quality_metrics(by_question, self.seed)
+
+    def skip(self, setting: Setting, reason: str) -> None:
+        self.skipped.append(Skipped(setting.type, setting.build, setting.search, reason))
+        self.progress.log("tune.skipped", index=setting.name, reason=reason)
+        tag = "invalid" if reason.startswith(("invalid", "not measured")) else "failed"
+        self.run.child(setting, {}, {tag: reason}, None, failed=True)
+
+
+def searching(client: MilvusClient, name: str, generations: Sequence[Generation]) -> Search:
+    def search(vectors: list, limit: int, params: dict[str, int]) -> list[list[tuple[str, float]]]:
+        return shadow.search(client, name, generations, vectors, limit, params)
+
+    return search
+
+
+def metrics_of(found: Measurement) -> dict[str, float]:
+    metrics = {
+        "latency_p50_ms": found.quantile(50),
+        "latency_p95_ms": found.quantile(95),
+        "latency_p99_ms": found.quantile(99),
+        **{f"qps_{clients}_clients": rate for clients, rate in found.qps.items()},
+    }
+    for name, answers in found.answers.items():
+        metrics |= recall_metrics(answers, "" if name == SAMPLED else f"{name}_")
+    return metrics
+
+
+def recall_metrics(answers: Answers, prefix: str) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for depth, each in answers.intervals.items():
+        name = f"{prefix}recall_at_{depth}"
+        found |= {name: each.mean, f"{name}_low": each.low, f"{name}_high": each.high}
+    return found
+
+
+def quality_metrics(by_question: Mapping[str, Mapping[str, float]], seed: int) -> dict[str, float]:
+    """Averages, and the interval of nDCG."""
+    import numpy as np
+
+    each = interval(np.array([row["ndcg_at_10"] for row in by_question.values()]), seed)
+    return averages(by_question) | {"ndcg_at_10_low": each.low, "ndcg_at_10_high": each.high}
+
+
+def per_query(judged: Judged, found: Measurement) -> dict[str, list]:
+    answers = found.answers[judged.queries.name]
+    timed = found.milliseconds[: len(judged.queries)]
+    return {
+        "query_id": list(judged.queries.ids),
+        **{f"recall_at_{depth}": values.tolist() for depth, values in answers.recall.items()},
+        "milliseconds": [round(float(value), 3) for value in timed],
+    }

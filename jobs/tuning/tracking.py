@@ -1,0 +1,204 @@
+"""A sweep in MLflow: a parent run, a child for each build and search setting, data, tags, tables and files."""
+
+import os
+import platform
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigurationError, LakevecError
+from ..lake.lake import Lake
+from ..lake.storage import local_path
+from ..lake.tables import EMBEDDINGS
+from ..settings import Mlflow
+from .build_run import PATIENCE, quiet, store_beside
+from .grid import Setting
+from .query_sets import QuerySet
+
+# Sweeps have an experiment of their own, so that its table of runs has columns of one kind.
+SUFFIX = "-tune"
+SYSTEM_METRICS_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where sweeps are logged. artifacts: set where the store is a file, which has no place for them."""
+
+    uri: str
+    experiment: str
+    artifacts: str | None = None
+
+
+def store_for(settings: Mlflow, lake_path: str) -> Store:
+    """Raises ConfigurationError where there is none."""
+    if not settings.experiment:
+        raise ConfigurationError("mlflow.experiment is empty, but a sweep is kept in MLflow. Give the setting a name.")
+    uri = settings.tracking_uri or store_beside(lake_path)
+    if uri is None:
+        raise ConfigurationError(
+            "lake.path is no folder of this machine, so there is no place for MLflow's store beside it. Set "
+            "mlflow.tracking_uri."
+        )
+    beside = None if settings.tracking_uri else f"file://{local_path(lake_path)}-mlflow-artifacts"
+    return Store(uri, settings.experiment + SUFFIX, beside)
+
+
+class Sweep:
+    """A parent run that is going on."""
+
+    def __init__(self, client: Any, store: Store, experiment_id: str, run_id: str):
+        self.client, self.store, self.experiment_id, self.run_id = client, store, experiment_id, run_id
+        self.runs = 0
+
+    def child(
+        self,
+        setting: Setting,
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        table: Mapping[str, Sequence[Any]] | None,
+        failed: bool = False,
+    ) -> str:
+        """A run of one setting. table: per-query results, by column."""
+        run = self.client.create_run(
+            self.experiment_id,
+            run_name=setting.name,
+            tags={"mlflow.parentRunId": self.run_id, **self.shared, **tags},
+        ).info.run_id
+        self.log(run, {"index_type": setting.type, **setting.build, **setting.search}, metrics)
+        if table is not None:
+            self.client.log_table(run, dict(table), "queries.json")
+        self.client.set_terminated(run, "FAILED" if failed else "FINISHED")
+        self.runs += 1
+        return run
+
+    def log(
+        self,
+        run: str,
+        params: Mapping[str, object],
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        from mlflow.entities import Metric, Param, RunTag
+        from mlflow.utils.time import get_current_time_millis
+
+        now = get_current_time_millis()
+        self.client.log_batch(
+            run,
+            [Metric(name, value, now, 0) for name, value in metrics.items()],
+            [Param(name, str(value)) for name, value in params.items()],
+            [RunTag(name, value) for name, value in (tags or {}).items()],
+        )
+
+    shared: Mapping[str, str] = {}
+
+    def data(self, lake: Lake, version: int, sets: Sequence[QuerySet]) -> None:
+        """What was searched, and what for: the table and its version, on the parent run."""
+        from mlflow.data.delta_dataset_source import DeltaDatasetSource
+        from mlflow.data.meta_dataset import MetaDataset
+        from mlflow.entities import DatasetInput, InputTag
+
+        tables = lake.tables
+        named = f"{tables.catalog_schema}.{EMBEDDINGS.name}" if tables.catalog_schema else None
+        path = None if named else f"{tables.path}/{EMBEDDINGS.name}"
+        table = DeltaDatasetSource(path=path, delta_table_name=named, delta_table_version=version)
+        inputs = [(MetaDataset(table, name=f"embeddings@v{version}"), "base")]
+        for each in sets:
+            name = f"{each.name} {each.digest}"
+            inputs.append((MetaDataset(table, name=name, digest=each.digest), f"queries: {each.source}"))
+        self.client.log_inputs(
+            self.run_id,
+            [
+                DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", context)])
+                for dataset, context in inputs
+            ],
+        )
+
+    @contextmanager
+    def files(self) -> Iterator[Path]:
+        """A folder whose files become the parent run's artifacts."""
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+            for path in sorted(Path(folder).iterdir()):
+                self.client.log_artifact(self.run_id, str(path))
+
+
+@contextmanager
+def sweep(store: Store, name: str, params: Mapping[str, object], tags: Mapping[str, str]) -> Iterator[Sweep]:
+    """A parent run; FAILED or KILLED where the block did not come to its end. System metrics are logged meanwhile.
+
+    Raises LakevecError where the store cannot be used.
+    """
+    for variable, value in PATIENCE.items():
+        os.environ.setdefault(variable, value)
+    from mlflow.exceptions import MlflowException
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+    from mlflow.tracking import MlflowClient
+
+    quiet()
+    try:
+        client = MlflowClient(store.uri)
+        found = client.get_experiment_by_name(store.experiment)
+        experiment = found.experiment_id if found else client.create_experiment(store.experiment, store.artifacts)
+        run = client.create_run(experiment, run_name=name, tags=dict(tags)).info.run_id
+    except MlflowException as error:
+        raise LakevecError(
+            f"The sweep cannot be logged: {str(error).partition(chr(10))[0]} Nothing was built. "
+            "See mlflow.tracking_uri."
+        ) from error
+    made = Sweep(client, store, experiment, run)
+    made.shared = {key: value for key, value in tags.items() if not key.startswith("mlflow.")}
+    made.log(run, params, {})
+    monitor = SystemMetricsMonitor(run, sampling_interval=SYSTEM_METRICS_SECONDS, tracking_uri=store.uri)
+    monitor.start()
+    ended = "FAILED"
+    try:
+        yield made
+        ended = "FINISHED"
+    except (KeyboardInterrupt, SystemExit):
+        ended = "KILLED"
+        raise
+    finally:
+        monitor.finish()
+        client.set_terminated(run, ended)
+
+
+def surroundings() -> dict[str, str]:
+    """Tags that say on what and by what it was measured."""
+    return {
+        "hardware": f"{processor()}, {os.cpu_count()} cores, {memory_bytes() / 2**30:.0f} GiB",
+        "lakevec": metadata.version("lakevec"),
+        "git_commit": commit() or "unknown",
+    }
+
+
+def processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def memory_bytes() -> int:
+    import psutil
+
+    return psutil.virtual_memory().total
+
+
+def commit() -> str | None:
+    """The commit of lakevec's own code, where it runs from a repository."""
+    here = Path(__file__)
+    try:
+        # Elsewhere the repository is the user's.
+        known, found = (
+            subprocess.run(["git", "-C", str(here.parent), *words], capture_output=True, text=True)
+            for words in (["ls-files", "--error-unmatch", here.name], ["rev-parse", "HEAD"])
+        )
+    except OSError:
+        return None
+    return found.stdout.strip() if known.returncode == found.returncode == 0 else None

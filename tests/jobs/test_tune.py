@@ -1,0 +1,171 @@
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from lakevec.jobs.cli import app
+from lakevec.jobs.errors import ConfigurationError
+from lakevec.jobs.lake.tables import EMBEDDINGS, TRUTH
+from lakevec.jobs.progress import Progress
+from lakevec.jobs.settings import load_settings
+from lakevec.jobs.tune import tune
+from lakevec.jobs.vectors.connection import MilvusAddress, connect
+from lakevec.jobs.vectors.shadow import left_over
+from lakevec.udfs.keys import digest
+from mlflow.tracking import MlflowClient
+from typer.testing import CliRunner
+
+# One range is large enough for an index in Milvus, the other is not.
+ROWS_OF = {"2023": 1500, "2024": 200}
+QUERIES = 60
+GRID = "{FLAT: {}, IVF_SQ8: {nlist: [16], nprobe: [1, 16, 32]}, GPU_IVF_FLAT: {}}"
+
+
+def clustered(rows: int, dimension: int) -> np.ndarray:
+    """Unit vectors around twenty centres, as embeddings lie."""
+    random = np.random.default_rng(7)
+    vectors = random.normal(size=(20, dimension))[random.integers(20, size=rows)]
+    vectors = vectors + 2.5 * random.normal(size=(rows, dimension))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def passages(dimension: int) -> list[tuple]:
+    """Rows of EMBEDDINGS; passage 17 is there twice."""
+    years = [year for year, rows in ROWS_OF.items() for _ in range(rows)]
+    vectors = clustered(len(years), dimension)
+    vectors[18] = vectors[17]
+    return [
+        tuple(
+            {
+                "chunk_id": digest(str(number)),
+                "model_id": "m",
+                "doc_id": "d",
+                "partition": year,
+                "doc_timestamp": datetime(int(year), 3, 1, tzinfo=UTC),
+                "uri": f"{number}.md",
+                "title": f"Letter {number}",
+                "heading_path": "",
+                "start": 0,
+                "end": 40,
+                "text": f"The shipment with number {number} has left.",
+                "content_hash": digest(str(number)),
+                "vector": vector.tolist(),
+            }.get(name)
+            for name in EMBEDDINGS.schema.names
+        )
+        for number, (year, vector) in enumerate(zip(years, vectors, strict=True))
+    ]
+
+
+@pytest.fixture
+def embedded(new_lakehouse, tmp_path, monkeypatch):
+    """A lake with embeddings, and nothing in Milvus yet."""
+    monkeypatch.setattr("lakevec.jobs.tuning.measure.LEAST_TIMED", QUERIES)
+    found = new_lakehouse(
+        tmp_path, f"tune.queries={QUERIES}", f"load.staging={tmp_path / 'staging'}", f"tune.grid={GRID}"
+    )
+    lake = found.lake()
+    lake.tables.append(EMBEDDINGS, found.spark.createDataFrame(passages(lake.model.dimension), EMBEDDINGS.schema))
+    return found
+
+
+def test_a_sweep_measures_logs_and_chooses_and_leaves_nothing_behind(embedded, tmp_path, monkeypatch):
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text(json.dumps({"query": "shipment number 5", "relevant": {"5": 1, "nowhere": 1}}))
+    client, alias = connect(MilvusAddress(embedded.settings.milvus.uri)), embedded.settings.milvus.collection
+    # What a sweep that was killed leaves.
+    client.create_collection(f"{alias}_shadow_dead", dimension=4)
+    words = [*embedded.options, "--set", f"tune.queries={QUERIES}", "--set", f"load.staging={tmp_path / 'staging'}"]
+
+    done = CliRunner().invoke(
+        app, ["--json", *words, "--set", f"tune.grid={GRID}", "tune", "--questions", str(questions)]
+    )
+
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    assert left_over(client, alias) == []
+    mlflow = MlflowClient(f"sqlite:///{tmp_path}/lake-mlflow.db")
+    parent = mlflow.get_run(report["parent_run_id"])
+    runs = mlflow.search_runs(
+        [report["experiment_id"]], f"tags.mlflow.parentRunId = '{report['parent_run_id']}' and status = 'FINISHED'"
+    )
+    by_name = {run.info.run_name: run for run in runs}
+    assert report["runs"] == len(runs) == 3
+    exact, few, all_lists = (
+        by_name[name].data for name in ("FLAT", "IVF_SQ8 nlist=16 nprobe=1", "IVF_SQ8 nlist=16 nprobe=16")
+    )
+    assert few.params == {"index_type": "IVF_SQ8", "nlist": "16", "nprobe": "1"}
+    assert exact.metrics["recall_at_10"] == exact.metrics["recall_at_100"] == 1.0
+    assert few.metrics["recall_at_10"] < all_lists.metrics["recall_at_10"] < 1.0
+    assert few.metrics["recall_at_10_low"] < few.metrics["recall_at_10"] < few.metrics["recall_at_10_high"]
+    assert few.metrics["rows_without_index"] == ROWS_OF["2024"]
+    assert {
+        "recall_at_1", "ndcg_at_10", "mrr_at_10", "hit_at_10", "questions_recall_at_10", "latency_p50_ms",
+        "latency_p95_ms", "latency_p99_ms", "qps_1_clients", "qps_8_clients", "build_seconds", "index_bytes",
+        "memory_bytes",
+    } <= few.metrics.keys()  # fmt: skip
+    assert few.tags["memory_by"].startswith("computed")
+
+    assert {
+        (data.dataset.name, json.loads(data.dataset.source)["delta_table_version"])
+        for data in parent.inputs.dataset_inputs
+    } >= {("embeddings@v1", 1)}
+    assert len(parent.inputs.dataset_inputs) == 3
+    assert {"milvus", "model_id", "seed", "hardware", "git_commit"} <= parent.data.tags.keys()
+    assert {file.path for file in mlflow.list_artifacts(parent.info.run_id)} == {
+        "choice.yaml", "recall-memory.png", "recall-qps.png", "results.parquet", "skipped.json",
+    }  # fmt: skip
+    assert pq.read_table(mlflow.download_artifacts(parent.info.run_id, "results.parquet")).num_rows == 3
+    per_query = json.loads(Path(mlflow.download_artifacts(by_name["FLAT"].info.run_id, "queries.json")).read_text())
+    assert len(per_query["data"]) == QUERIES
+
+    champion = report["champion"]
+    assert champion["ci_low"] >= 0.95
+    assert champion["promise_kept"]
+    [version] = mlflow.search_model_versions(f"name = '{champion['registered']}'")
+    assert mlflow.get_model_version_by_alias(champion["registered"], "champion").version == version.version
+    choice = yaml.safe_load(Path(mlflow.download_artifacts(parent.info.run_id, "choice.yaml")).read_text())
+    assert choice["index"] == {
+        key: champion[name] for key, name in (("type", "index_type"), ("build", "build"), ("search", "search"))
+    }
+    assert set(report["ndcg_at_10"]) == {"exact", "champion"}
+    reasons = {each["index_type"]: each["reason"] for each in report["skipped"]}
+    assert reasons["IVF_SQ8"] == "nprobe 32 is more than nlist 16"
+    assert "without GPUs" in reasons["GPU_IVF_FLAT"]
+
+    truth = {row["query_id"]: row for row in embedded.lake().tables.read(TRUTH).collect()}
+    assert len(truth) == QUERIES + 1
+    assert_exact(truth, passages(embedded.lake().model.dimension))
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lakevec.jobs.tune.fill", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tune(embedded.settings, progress=Progress(False))
+    assert left_over(client, alias) == []
+    [last, *_] = mlflow.search_runs([report["experiment_id"]], order_by=["attributes.start_time DESC"])
+    assert last.info.status == "KILLED"
+    # The exact answers were there already.
+    assert last.data.metrics["truth_seconds_sampled"] == 0
+
+
+def assert_exact(truth: dict, rows: list[tuple]) -> None:
+    """Against all scores of some queries, sorted."""
+    names = EMBEDDINGS.schema.names
+    keys = [row[names.index("chunk_id")] for row in rows]
+    vectors = np.array([row[names.index("vector")] for row in rows], np.float64)
+    for number in [number for number, key in enumerate(keys) if key in truth][:20]:
+        scores = vectors @ vectors[number]
+        scores[number] = -1
+        best = [keys[other] for other in np.argsort(-scores)[:100]]
+        assert set(truth[keys[number]]["chunk_ids"][:100]) == set(best)
+
+
+def test_milvus_lite_is_refused_because_it_searches_every_index_exactly(tmp_path):
+    settings = load_settings("local", [f"lake.path={tmp_path}", f"milvus.uri={tmp_path}/lite.db"], {})
+    with pytest.raises(ConfigurationError, match="searches all of them exactly"):
+        tune(settings)
