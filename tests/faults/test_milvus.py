@@ -1,6 +1,9 @@
 """Milvus is stopped or killed before, during and after a load, and comes back, whole or empty."""
 
+import os
 import shutil
+import signal
+import time
 
 import pytest
 from lakevec.jobs.errors import MilvusError
@@ -46,6 +49,32 @@ def test_an_import_that_its_server_did_not_survive_is_begun_anew_by_the_next_run
     assert process.returncode == 0 or "MilvusError" in out
 
     faulty.recover(f"Milvus: {fault}", f"SIGKILL, back after 3 s; the run ended with {process.returncode}")
+
+
+def test_a_continuous_run_starts_its_packaged_server_again(faulty, tmp_path):
+    faulty.set("milvus.uri=standalone")
+    folder = server.server_folder(faulty.lakehouse.settings.lake.path)
+    faulty.page("p0", "something")
+    process = faulty.process(None, "run", "--continuous")
+
+    def wait_until_found(sentences: int) -> None:
+        while faulty.sentences_in_milvus(server.status(folder).uri).total() != sentences:
+            assert process.poll() is None, (tmp_path / "stderr").read_text()[-6000:]
+            time.sleep(0.5)
+
+    wait_until_found(1)
+    first = server.running(folder)
+    os.kill(first.pid, signal.SIGKILL)
+    begun = time.monotonic()
+    faulty.page("p1", "something new", 2023)
+    wait_until_found(2)
+    seconds = time.monotonic() - begun
+    assert server.running(folder).pid != first.pid
+    process.send_signal(signal.SIGTERM)
+    faulty.ended(process, 0)
+    assert server.running(folder) is None
+
+    faulty.recover("Milvus: packaged server of a continuous run killed", f"SIGKILL; found again after {seconds:.0f} s")
 
 
 def test_a_server_that_comes_back_after_a_load_has_all_of_it(faulty, own_server):
