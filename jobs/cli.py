@@ -226,6 +226,7 @@ def tune(
         float | None, typer.Option(min=0, metavar="MINUTES", help="Time for builds and searches.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Chooses the sampled passages.")] = 0,
+    apply: Annotated[bool, typer.Option("--apply", help="Make the live index as chosen, without a gap.")] = False,
 ) -> None:
     """Try index types and parameters on a copy of the index, choose by recall and speed, log it all in MLflow."""
     invocation: Invocation = context.obj
@@ -233,8 +234,10 @@ def tune(
         settings = invocation.settings()
         from .tune import tune as try_out
 
-        report = try_out(settings, questions, budget, seed, Progress(False if invocation.json else None))
+        report = try_out(settings, questions, budget, seed, apply, Progress(False if invocation.json else None))
         invocation.answer(report, print_tuned)
+        if report.applied and not report.applied.applied:
+            raise typer.Exit(1)
 
 
 @server_app.command("start")

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from .errors import ConfigurationError, LakevecError
 from .lake.changes import DELETE, UPDATE, apply
 from .lake.lake import Lake, lake_path, open_lake
-from .lake.lock import STAGES, locked
+from .lake.lock import STAGES, TUNE, locked
 from .lake.purge import limit_statistics, purge
 from .lake.session import spark_session
 from .lake.source import source_root, uri_prefix
@@ -26,6 +26,7 @@ from .vectors.failures import failures_told
 from .vectors.routes import Routes, read_routes
 from .vectors.server import server_folder
 from .vectors.server_log import discard_log
+from .vectors.shadow import drop_left_over
 
 # All tables that hold a document's words, its vectors or its name.
 HOLDING = (FILES, DOCUMENTS, CHUNKS, VECTORS, EMBEDDINGS)
@@ -66,7 +67,8 @@ def forget(settings: Settings, name: str, progress: Progress) -> ForgetReport:
     another command writes, LakevecError where something is left that should be gone.
     """
     begun = time.monotonic()
-    with locked(settings, "forget"):
+    # Nor may a sweep go on, which has passages in a collection of its own.
+    with locked(settings, "forget", (*STAGES, TUNE)):
         lake = open_lake(spark_session(settings.spark), settings, held=STAGES)
         report = forget_locked(lake, settings, found(lake, settings, name), progress)
     report.seconds = round(time.monotonic() - begun, 3)
@@ -81,6 +83,8 @@ def forget_locked(lake: Lake, settings: Settings, target: Target, progress: Prog
     with ExitStack() as stack:
         address = stack.enter_context(milvus_for(settings))
         stack.enter_context(failures_told(address))
+        # A sweep that was killed left a copy of all passages.
+        drop_left_over(connect(address), settings.milvus.collection)
         report.milvus_rows = visible(settings, address, target)
         progress.log("forget.found", uri=target.uri, **report.rows)
 

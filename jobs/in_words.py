@@ -129,6 +129,11 @@ def print_tuned(report: Any) -> None:
         print(f"  not measured: {each.index_type} {named}: {each.reason}")
     champion = report.champion
     print(f"\nchosen: {champion.index_type} {champion.build} {champion.search}; {champion.why}")
+    if report.applied:
+        done = report.applied
+        print(f"{'applied' if done.applied else 'NOT APPLIED'}: {done.why}")
+        live = f"{done.recall_at_10:.4f} ({done.ci_low:.4f} to {done.ci_high:.4f})"
+        print(f"live: recall@10 {live}, p99 {done.p99_ms:.1f} ms; {done.seconds:.0f} s")
     if report.ndcg_at_10:
         print("nDCG@10: " + ", ".join(f"{name} {value:.4f}" for name, value in report.ndcg_at_10.items()))
     print(

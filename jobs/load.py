@@ -26,6 +26,7 @@ from .settings import Settings
 from .settle import settle
 from .tally import Loaded, removed_rows
 from .tuning.build_run import log_builds
+from .tuning.champion import index_settings, searched_as_before
 from .vectors import partitions
 from .vectors.build import staging_for
 from .vectors.collection import Owner, open_collection
@@ -84,7 +85,10 @@ def follow(
         check_limit(desired, limit, lake.granularity)
     owner = Owner(lake.lake_id, lake.model.id, lake.chunking.id, lake.model.dimension)
     largest = max(desired.values(), default=0)
-    collection, index = open_collection(client, alias, owner, settings.index, settings.explicit, largest)
+    wanted = index_settings(settings, lake, followed is None)
+    collection, index = open_collection(client, alias, owner, wanted, settings.explicit, largest)
+    if followed and followed.collection == collection:
+        index = searched_as_before(index, followed.index, settings)
 
     there = partitions.present_generations(client, collection)
     fresh = Routes(collection, owner.lake_id, owner.model_id, lake.model.name, index)

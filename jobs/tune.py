@@ -6,14 +6,13 @@ The live collection serves on meanwhile: builds happen on a shadow of it.
 import json
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
-import yaml
 from pymilvus import MilvusClient
 
-from .errors import ConfigurationError, LakevecError
+from .apply import ApplyReport, apply, not_applied
+from .errors import ConfigurationError
 from .lake.lake import Lake, open_lake
 from .lake.lock import TUNE, locked
 from .lake.session import spark_session
@@ -22,23 +21,23 @@ from .progress import Progress
 from .run import staging_for
 from .settings import Settings
 from .tuning.budget import Turns
-from .tuning.champion import Registered, register, registered_name
-from .tuning.choice import Candidate, Choice, Promise, choose
+from .tuning.champion import mark_applied
+from .tuning.choice import Candidate, Choice
+from .tuning.conclusion import ChampionReport, concluded
 from .tuning.documents import Documents
 from .tuning.estimate import Estimate, search_seconds
 from .tuning.grid import Grid, Ground, Setting, Skipped, check, grid
 from .tuning.measure import Judged
-from .tuning.measures import averages
-from .tuning.plots import pareto_plots
 from .tuning.query_sets import QuerySet, asked, sampled
 from .tuning.questions import read_questions
 from .tuning.shadow_rows import fill
-from .tuning.sweep import Sweeping, quality_metrics
+from .tuning.subject import Subject
+from .tuning.sweep import Sweeping
 from .tuning.tracking import Sweep, store_for, surroundings, sweep
 from .tuning.truth import DEEPEST, exact
 from .vectors import segments
 from .vectors.collection import Owner
-from .vectors.connection import MilvusAddress, connect, milvus_for, server_version
+from .vectors.connection import connect, milvus_for, server_version
 from .vectors.failures import failures_told
 from .vectors.index import VectorIndex, default_build
 from .vectors.shadow import drop_left_over, refusals, shadow
@@ -49,30 +48,10 @@ ASKED = ("DISKANN", "SCANN")
 
 
 @dataclass(frozen=True)
-class ChampionReport:
-    """The chosen setting as it was measured. recall_at_10 with its 95% interval; qps: with 8 clients.
-    promise_kept: whether it meets tune.target_recall within the limits. version: in the model registry."""
-
-    index_type: str
-    build: Mapping[str, int]
-    search: Mapping[str, int]
-    recall_at_10: float
-    ci_low: float
-    ci_high: float
-    p99_ms: float
-    qps: float
-    memory_bytes: int
-    promise_kept: bool
-    why: str
-    registered: str
-    version: str
-
-
-@dataclass(frozen=True)
 class TuneReport:
     """What a sweep found. runs: settings that were measured, each a run below parent_run_id. skipped: what was not
     tried or does not count, with the reason. ndcg_at_10: of exact search and of the champion, for judged questions.
-    frontier: table of all that was measured, the fastest first."""
+    measured: all of them, the fastest first. applied: what became of --apply."""
 
     experiment_id: str
     parent_run_id: str
@@ -82,7 +61,7 @@ class TuneReport:
     champion: ChampionReport
     ndcg_at_10: Mapping[str, float] | None
     measured: Sequence[Candidate]
-    seconds: Mapping[str, float] = field(default_factory=dict)
+    applied: ApplyReport | None = None
 
 
 def tune(
@@ -90,9 +69,10 @@ def tune(
     questions: str | None = None,
     minutes: float | None = None,
     seed: int = 0,
+    applying: bool = False,
     progress: Progress | None = None,
 ) -> TuneReport:
-    """Sweep, log, choose, register.
+    """Sweep, log, choose, register; with `applying`, make the live index so.
 
     questions: a JSONL or a folder in BEIR's layout, measured beside sampled passages. minutes: for builds and
     searches together; unset: everything is tried. Raises LakevecError: ConfigurationError, MilvusError, and
@@ -100,6 +80,8 @@ def tune(
     """
     progress = progress or Progress()
     refuse_lite(settings)
+    if applying:
+        refuse_explicit(settings)
     check(settings.tune.grid)
     if questions:
         # What is wrong with them is told before anything is started.
@@ -116,7 +98,46 @@ def tune(
             name, params, tags = described(lake, settings, client, version, sets, minutes, seed)
             with sweep(store, name, params, tags) as run:
                 run.data(lake, version, sets)
-                return swept(Subject(lake, version, settings, address, client), sets, run, minutes, seed, progress)
+                subject = Subject(lake, version, settings, address, client)
+                report, choice = swept(subject, sets, run, minutes, seed, progress)
+                if applying:
+                    report = replace(report, applied=applied(subject, choice, report, sets, run, seed, progress))
+                return report
+
+
+def refuse_explicit(settings: Settings) -> None:
+    given = sorted(name for name in settings.explicit if name.startswith("index."))
+    if given:
+        raise ConfigurationError(
+            f"--apply chooses the index by what is measured, but {' and '.join(given)} is set. Leave it out: every "
+            "later load would refuse the index that was chosen."
+        )
+
+
+def applied(
+    subject: Subject,
+    choice: Choice,
+    report: TuneReport,
+    sets: Sequence[QuerySet],
+    run: Sweep,
+    seed: int,
+    progress: Progress,
+) -> ApplyReport:
+    """The choice on the live collection, if it keeps the promise; marked in the registry where it does there."""
+    settings, champion = subject.settings, report.champion
+    if not choice.kept:
+        return not_applied(choice)
+    with locked(settings, "tune --apply", ["load"]):
+        done = apply(
+            subject.lake, settings, subject.address, choice.candidate, subject.promise, sets, seed,
+            staging_for(settings), progress,
+        )  # fmt: skip
+    measured = {"recall_at_10": done.recall_at_10, "recall_at_10_low": done.ci_low, "p99_ms": done.p99_ms}
+    run.log(run.run_id, {"applied": done.applied}, {f"applied_{name}": value for name, value in measured.items()})
+    if done.applied:
+        mark_applied(run.client, champion.registered, champion.version)
+    progress.log("tune.applied" if done.applied else "tune.not_applied", why=done.why)
+    return done
 
 
 def refuse_lite(settings: Settings) -> None:
@@ -125,26 +146,6 @@ def refuse_lite(settings: Settings) -> None:
             f"milvus.uri is {settings.milvus.uri}: Milvus Lite takes every index type and searches all of them "
             "exactly, so there is nothing to measure. Set milvus.uri to a server, or to standalone."
         )
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is tuned: `embeddings` at a version, for one Milvus."""
-
-    lake: Lake
-    version: int
-    settings: Settings
-    address: MilvusAddress
-    client: MilvusClient
-
-    @property
-    def alias(self) -> str:
-        return self.settings.milvus.collection
-
-    @property
-    def promise(self) -> Promise:
-        tune = self.settings.tune
-        return Promise(tune.target_recall, tune.max_p99_ms, tune.max_memory)
 
 
 def described(
@@ -180,7 +181,8 @@ def described(
 
 def swept(
     subject: Subject, sets: Sequence[QuerySet], run: Sweep, minutes: float | None, seed: int, progress: Progress
-) -> TuneReport:
+) -> tuple[TuneReport, Choice]:
+    """Everything between the parent run's begin and its choice."""
     lake, client = subject.lake, subject.client
     judged = []
     for queries in sets:
@@ -207,124 +209,49 @@ def swept(
             str(client.get_server_version()).endswith("-gpu"),
             lacking,
         )
-        found = grid(subject.settings.tune.grid, ground)
+        tried = grid(subject.settings.tune.grid, ground)
         estimate = Estimate(indexed, lake.model.dimension)
         queries = sum(map(len, sets))
 
         def seconds_of(build: Setting) -> float:
-            return estimate.of(build) + search_seconds(len(found.searches_of(build)), queries)
+            return estimate.of(build) + search_seconds(len(tried.searches_of(build)), queries)
 
-        tell_estimate(found, estimate, seconds_of, minutes, progress)
+        tell_estimate(tried, estimate, seconds_of, minutes, progress)
         scales = scales_for(subject.settings, client, name, lake.model.dimension)
         sweeping = Sweeping(
-            client, name, rows, judged, found, Turns(found.builds, seconds_of, minutes), estimate, subject.promise,
+            client, name, rows, judged, tried, Turns(tried.builds, seconds_of, minutes), estimate, subject.promise,
             scales, run, progress, seed, documents,
         )  # fmt: skip
-        sweeping.skipped += found.skipped
+        sweeping.skipped += tried.skipped
         sweeping.all()
-    return concluded(subject, sweeping, run)
-
-
-def tell_estimate(found: Grid, estimate: Estimate, seconds_of: Any, minutes: float | None, progress: Progress) -> None:
-    for build in found.builds:
-        progress.log(
-            "tune.planned",
-            index=build.name,
-            searches=len(found.searches_of(build)),
-            build_seconds=round(estimate.of(build)),
-        )
-    total = sum(map(seconds_of, found.builds))
-    progress.log(
-        "tune.estimate",
-        builds=len(found.builds),
-        searches=sum(len(found.searches_of(build)) for build in found.builds),
-        impossible=len(found.skipped),
-        minutes=round(total / 60, 1),
-        budget_minutes=minutes,
-    )
-
-
-def concluded(subject: Subject, sweeping: Sweeping, run: Sweep) -> TuneReport:
-    """The choice, in the registry and in words; plots and tables as the parent run's artifacts."""
-    choice = choose(sweeping.candidates, subject.promise)
-    if choice is None:
-        reasons = "; ".join(dict.fromkeys(each.reason for each in sweeping.skipped))
-        raise LakevecError(
-            f"Nothing could be measured, so nothing is chosen. {reasons}. See run {run.run_id} in MLflow."
-        )
-    exact_quality = None
-    if documents := sweeping.documents:
-        judged = next(each for each in sweeping.sets if each.queries is documents.queries)
-        by_question = documents.quality([each.keys[:DEEPEST] for each in judged.truth])
-        exact_quality = averages(by_question)
-        run.log(
-            run.run_id,
-            {"judged_documents_missing": documents.missing},
-            {f"exact_{name}": value for name, value in quality_metrics(by_question, sweeping.seed).items()},
-        )
-    candidate = choice.candidate
-    setting, recall = candidate.setting, candidate.recall
-    measured = {
-        "recall_at_10": recall.mean,
-        "ci_low": recall.low,
-        "ci_high": recall.high,
-        "p99_ms": candidate.p99_ms,
-        "qps": candidate.qps,
-        "memory_bytes": candidate.memory,
-        "target_recall": subject.promise.recall,
-    }
-    # MLflow and YAML know no numbers of NumPy.
-    facts = {name: float(value) for name, value in measured.items()}
-    text = yaml.safe_dump(
-        {"index": {"type": setting.type, "build": dict(setting.build), "search": dict(setting.search)},
-         "measured": facts, "why": choice.why}, sort_keys=False,
-    )  # fmt: skip
-    with run.files() as folder:
-        write_files(folder, sweeping, choice, subject)
-        (folder / "choice.yaml").write_text(text)
-    run.log(run.run_id, {"champion": setting.name}, {f"champion_{name}": value for name, value in facts.items()})
-    index = VectorIndex(setting.type, dict(setting.build), dict(setting.search))
-    run.client.log_text(candidate.run_id, text, "choice.yaml")
-    registered = register(run.client, registered_name(subject.settings, subject.lake), candidate.run_id, index, facts)
-    quality = None
-    if exact_quality:
-        quality = {"exact": exact_quality["ndcg_at_10"], "champion": sweeping.quality[setting.name]["ndcg_at_10"]}
-    return TuneReport(
+    found = concluded(subject, sweeping, run)
+    report = TuneReport(
         run.experiment_id,
         run.run_id,
         run.store.uri,
         len(sweeping.candidates),
         sweeping.skipped,
-        champion_report(choice, registered),
-        quality,
+        found.champion,
+        found.ndcg_at_10,
         sorted(sweeping.candidates, key=lambda each: -each.qps),
     )
+    return report, found.choice
 
 
-def champion_report(choice: Choice, registered: Registered) -> ChampionReport:
-    candidate = choice.candidate
-    return ChampionReport(
-        candidate.setting.type,
-        candidate.setting.build,
-        candidate.setting.search,
-        candidate.recall.mean,
-        candidate.recall.low,
-        candidate.recall.high,
-        candidate.p99_ms,
-        candidate.qps,
-        candidate.memory,
-        choice.kept,
-        choice.why,
-        registered.name,
-        registered.version,
+def tell_estimate(tried: Grid, estimate: Estimate, seconds_of: Any, minutes: float | None, progress: Progress) -> None:
+    for build in tried.builds:
+        progress.log(
+            "tune.planned",
+            index=build.name,
+            searches=len(tried.searches_of(build)),
+            build_seconds=round(estimate.of(build)),
+        )
+    total = sum(map(seconds_of, tried.builds))
+    progress.log(
+        "tune.estimate",
+        builds=len(tried.builds),
+        searches=sum(len(tried.searches_of(build)) for build in tried.builds),
+        impossible=len(tried.skipped),
+        minutes=round(total / 60, 1),
+        budget_minutes=minutes,
     )
-
-
-def write_files(folder: Path, sweeping: Sweeping, choice: Choice, subject: Subject) -> None:
-    import pandas as pd
-
-    title = f"{subject.alias}, {sum(sweeping.rows.values()):,} rows, {len(sweeping.sets[0].queries):,} queries"
-    pareto_plots(sweeping.candidates, choice.candidate, subject.promise.recall, title, folder)
-    pd.DataFrame(sweeping.table).to_parquet(folder / "results.parquet")
-    skipped = [{**asdict(each), "build": dict(each.build), "search": dict(each.search)} for each in sweeping.skipped]
-    (folder / "skipped.json").write_text(json.dumps(skipped, indent=1))

@@ -6,13 +6,13 @@ makes a collection with.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..errors import LakevecError
 from ..lake.lake import Lake
 from ..lake.storage import local_path
-from ..settings import Settings
+from ..settings import Index, Settings
 from ..vectors.index import VectorIndex
 from .tracking import Store, store_for
 
@@ -64,8 +64,8 @@ def register(client: Any, name: str, run_id: str, index: VectorIndex, promise: M
     return Registered(name, made.version, index, promise)
 
 
-def mark_applied(client: Any, registered: Registered) -> None:
-    client.set_registered_model_alias(registered.name, APPLIED, registered.version)
+def mark_applied(client: Any, name: str, version: str) -> None:
+    client.set_registered_model_alias(name, APPLIED, version)
 
 
 def read_registered(store: Store, name: str, alias: str) -> Registered | None:
@@ -82,6 +82,21 @@ def read_registered(store: Store, name: str, alias: str) -> Registered | None:
     tags = dict(found.tags)
     index = VectorIndex(tags.pop("index_type"), json.loads(tags.pop("build")), json.loads(tags.pop("search")))
     return Registered(name, str(found.version), index, {key: float(value) for key, value in tags.items()})
+
+
+def index_settings(settings: Settings, lake: Lake, is_new: bool) -> Index:
+    """The index that a load asks for: what somebody set, else for a new collection what was applied last."""
+    if not is_new or any(name.startswith("index.") for name in settings.explicit):
+        return settings.index
+    applied = applied_index(settings, lake)
+    return Index.model_validate(asdict(applied)) if applied else settings.index
+
+
+def searched_as_before(index: VectorIndex, published: VectorIndex | None, settings: Settings) -> VectorIndex:
+    """The index with the search parameters that its readers have, where nobody set others."""
+    if published is None or (published.type, published.build) != (index.type, index.build):
+        return index
+    return index if "index.search" in settings.explicit else published
 
 
 def applied_index(settings: Settings, lake: Lake) -> VectorIndex | None:

@@ -6,13 +6,22 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from lakevec.jobs.apply import apply
 from lakevec.jobs.cli import app
 from lakevec.jobs.errors import ConfigurationError
 from lakevec.jobs.lake.tables import EMBEDDINGS, TRUTH
+from lakevec.jobs.load import load
 from lakevec.jobs.progress import Progress
 from lakevec.jobs.settings import load_settings
 from lakevec.jobs.tune import tune
+from lakevec.jobs.tuning.choice import Candidate, Promise
+from lakevec.jobs.tuning.grid import Setting
+from lakevec.jobs.tuning.measures import Interval
+from lakevec.jobs.tuning.query_sets import sampled
+from lakevec.jobs.vectors.collection import aliased
 from lakevec.jobs.vectors.connection import MilvusAddress, connect
+from lakevec.jobs.vectors.index import VectorIndex
+from lakevec.jobs.vectors.routes import read_routes
 from lakevec.jobs.vectors.shadow import left_over
 from lakevec.udfs.keys import digest
 from mlflow.tracking import MlflowClient
@@ -81,7 +90,7 @@ def test_a_sweep_measures_logs_and_chooses_and_leaves_nothing_behind(embedded, t
     words = [*embedded.options, "--set", f"tune.queries={QUERIES}", "--set", f"load.staging={tmp_path / 'staging'}"]
 
     done = CliRunner().invoke(
-        app, ["--json", *words, "--set", f"tune.grid={GRID}", "tune", "--questions", str(questions)]
+        app, ["--json", *words, "--set", f"tune.grid={GRID}", "tune", "--apply", "--questions", str(questions)]
     )
 
     assert done.exit_code == 0, done.output
@@ -138,6 +147,18 @@ def test_a_sweep_measures_logs_and_chooses_and_leaves_nothing_behind(embedded, t
     assert len(truth) == QUERIES + 1
     assert_exact(truth, passages(embedded.lake().model.dimension))
 
+    assert report["applied"]["applied"]
+    routes = read_routes(client, alias)
+    assert routes.index == VectorIndex(champion["index_type"], champion["build"], champion["search"])
+    assert aliased(client, alias) == routes.collection == report["applied"]["collection"]
+    assert [name for name in client.list_collections() if name.startswith(f"{alias}_") and "_routes_" not in name] == [
+        routes.collection
+    ]
+    assert embedded.assert_mirrored() == sum(ROWS_OF.values())
+    # What loads do later keeps the index and how it is searched.
+    load_now(embedded)
+    assert read_routes(client, alias) == routes
+
     def interrupted(*_):
         raise KeyboardInterrupt
 
@@ -149,6 +170,47 @@ def test_a_sweep_measures_logs_and_chooses_and_leaves_nothing_behind(embedded, t
     assert last.info.status == "KILLED"
     # The exact answers were there already.
     assert last.data.metrics["truth_seconds_sampled"] == 0
+
+
+@pytest.mark.slow
+def test_a_promise_that_is_missed_brings_the_old_index_back_and_a_lost_one_is_made_as_it_was_applied(embedded):
+    client, alias = connect(MilvusAddress(embedded.settings.milvus.uri)), embedded.settings.milvus.collection
+    load_now(embedded)
+    before = read_routes(client, alias)
+    lake, settings = embedded.lake(), embedded.settings
+    queries = [sampled(lake, lake.tables.version(EMBEDDINGS), QUERIES, 0)]
+    coarse = Candidate(Setting("IVF_FLAT", {"nlist": 16}, {"nprobe": 1}), Interval(1, 1, 1), 1, 1, 1)
+
+    missed = apply(
+        lake, settings, MilvusAddress(settings.milvus.uri), coarse, Promise(0.999), queries, 0, None, Progress(False)
+    )
+
+    assert not missed.applied
+    assert "it misses recall@10 of at least 0.999" in missed.why
+    assert read_routes(client, alias) == before
+    assert embedded.assert_mirrored() == sum(ROWS_OF.values())
+
+    done = tune(settings, applying=True, progress=Progress(False))
+    assert done.applied.applied
+    for name in client.list_collections():
+        if name.startswith(alias):
+            for known in client.list_aliases(name)["aliases"]:
+                client.drop_alias(known)
+            client.drop_collection(name)
+    load_now(embedded)
+    assert read_routes(client, alias).index == VectorIndex(
+        done.champion.index_type, dict(done.champion.build), dict(done.champion.search)
+    )
+
+
+def test_an_index_that_somebody_set_is_not_to_be_chosen(tmp_path):
+    settings = load_settings("local", [f"lake.path={tmp_path}", "index.type=FLAT"], {})
+    with pytest.raises(ConfigurationError, match=r"index\.type is set"):
+        tune(settings, applying=True)
+
+
+def load_now(lakehouse) -> None:
+    load(lakehouse.lake(), lakehouse.settings, MilvusAddress(lakehouse.settings.milvus.uri), Progress(False))
 
 
 def assert_exact(truth: dict, rows: list[tuple]) -> None:

@@ -1,0 +1,194 @@
+"""`lakevec tune --apply`: the live index made anew as the sweep chose, proved on what readers search, or undone.
+
+A collection has one index for all its ranges, so they are built into another collection while readers
+search the old one. One switch of the routes brings them over. Then recall is measured again, and where
+the promise is missed the old routes are published again; until that is known the old collection stays.
+A crash at any time leaves the old one, or the new one, whole; what is left over the next sweep drops.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pymilvus import MilvusClient
+
+from .fill import build_ranges, patch_ranges, wait_until_seen
+from .generations import made_row
+from .lake.history import PartitionRow, corrections, known_rows, write_rows
+from .lake.lake import Lake
+from .load import load
+from .mirror import Mirror, lake_rows
+from .progress import Progress
+from .settings import Settings
+from .tuning.choice import Candidate, Choice, Promise
+from .tuning.grid import Setting
+from .tuning.measure import CLIENTS, WARM_UP, Judged, measure
+from .tuning.query_sets import QuerySet
+from .tuning.sweep import searching
+from .tuning.truth import exact
+from .vectors import partitions, segments
+from .vectors.build import staging_for
+from .vectors.collection import Owner, point_alias
+from .vectors.connection import MilvusAddress, connect, server_version
+from .vectors.index import VectorIndex, widened
+from .vectors.partitions import Generation
+from .vectors.plan import RangeAction, partition_limit, waves
+from .vectors.routes import Routes, publish, read_routes
+from .vectors.successor import drop_unrouted, make_successor
+
+INDEXED_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class ApplyReport:
+    """applied: whether readers search the chosen index now. What was measured on the live collection; why."""
+
+    applied: bool
+    recall_at_10: float
+    ci_low: float
+    ci_high: float
+    p99_ms: float
+    qps: float
+    collection: str
+    why: str
+    seconds: float
+
+
+def apply(
+    lake: Lake,
+    settings: Settings,
+    address: MilvusAddress,
+    chosen: Candidate,
+    promise: Promise,
+    queries: Sequence[QuerySet],
+    seed: int,
+    staging: Path | str | None,
+    progress: Progress,
+) -> ApplyReport:
+    """Make the live index as `chosen`. The caller holds the locks of `load` and `tune`.
+
+    staging: where the server reads import files, if load.staging is unset. queries: the sweep's. What this
+    raises leaves the old index live, but where a reader was just switched: then the next load goes on.
+    """
+    begun = time.monotonic()
+    # First of all equal to the lake: what is built anew is built from the newest version.
+    load(lake, settings, address, progress, staging)
+    client, alias = connect(address), settings.milvus.collection
+    old = read_routes(client, alias)
+    assert old, "a load publishes routes"
+    owner = Owner(lake.lake_id, lake.model.id, lake.chunking.id, lake.model.dimension)
+    drop_unrouted(client, alias, owner, old.collection)
+    index = VectorIndex(chosen.setting.type, dict(chosen.setting.build), dict(chosen.setting.search))
+    sets = [Judged(each, exact(lake, old.version, each).neighbours) for each in queries]
+    if (old.index.type, old.index.build) == (index.type, index.build):
+        new, made = replace(old, index=index), []
+    else:
+        place = settings.load.staging or staging
+        new, made = built(lake, settings, address, client, owner, old, index, place, progress)
+    warm_up(client, new, sets[0])
+    publish(client, alias, new)
+    progress.log("tune.switched", collection=new.collection, index=chosen.setting.name)
+    proved, why = prove(client, new, chosen, promise, sets, seed)
+    if why is not None:
+        publish(client, alias, old)
+        progress.log("tune.taken_back", reason=why)
+    else:
+        point_alias(client, alias, new.collection)
+        settle_history(lake, old, new, made)
+    if new.collection != old.collection:
+        # Readers that have just read the routes are within the other one.
+        time.sleep(partitions.DRAIN_SECONDS)
+        client.drop_collection(new.collection if why else old.collection)
+    return ApplyReport(
+        why is None,
+        proved.recall.mean,
+        proved.recall.low,
+        proved.recall.high,
+        proved.p99_ms,
+        proved.qps,
+        (old if why else new).collection,
+        f"{why}; the index before it is live again" if why else f"measured on the live collection, it keeps {promise}",
+        round(time.monotonic() - begun, 3),
+    )
+
+
+def not_applied(choice: Choice) -> ApplyReport:
+    """Where there is nothing that should be live: the sweep's own figures, and why."""
+    each = choice.candidate
+    figures = each.recall.mean, each.recall.low, each.recall.high, each.p99_ms, each.qps
+    return ApplyReport(False, *figures, "", f"{choice.why} Nothing was applied.", 0.0)
+
+
+def built(
+    lake: Lake,
+    settings: Settings,
+    address: MilvusAddress,
+    client: MilvusClient,
+    owner: Owner,
+    old: Routes,
+    index: VectorIndex,
+    staging: Path | str | None,
+    progress: Progress,
+) -> tuple[Routes, list[PartitionRow]]:
+    """The routes of another collection with this index and all rows, which nobody reads yet; how it was built."""
+    name = make_successor(client, settings.milvus.collection, old.collection, owner, index)
+    desired = lake_rows(lake, old.version)
+    limit = settings.milvus.max_partitions or partition_limit(server_version(client))
+    staged = None if staging is None else staging_for(str(staging), name)
+    mirror = Mirror(lake, settings, address, client, name, staged, limit, old.version, desired, None)
+    made: list[PartitionRow] = []
+    with progress.task("apply", "rows", sum(desired.values())) as advance:
+        for wave in waves(desired, (), len(desired), settings.load.wave_rows):
+            begun = time.monotonic()
+            generations = {each: Generation(each, 1) for each in wave}
+            if staged:
+                tasks = build_ranges(mirror, generations, advance)
+            else:
+                tasks = {}
+                partitions.create(client, name, generations.values())
+                partitions.load(client, name, generations.values())
+                patch_ranges(mirror, [RangeAction(each, "patch", whole=True) for each in wave], generations, advance)
+            wait_until_seen(mirror, {each: desired[each.range] for each in generations.values()})
+            seconds = round(time.monotonic() - begun, 3)
+            made += [made_row(mirror, index, each, tasks.get(each), seconds) for each in generations.values()]
+    if not staged:
+        # What still grows has no index.
+        client.flush(name)
+    return replace(old, collection=name, index=index, generations=dict.fromkeys(desired, 1)), made
+
+
+def warm_up(client: MilvusClient, routes: Routes, judged: Judged) -> None:
+    """The first searches read the index from disk: not those of a reader."""
+    search = searching(client, routes.collection, routes.live)
+    for vector in judged.queries.vectors[:WARM_UP]:
+        search([vector.tolist()], 10, widened(dict(routes.index.search), 10))
+
+
+def prove(
+    client: MilvusClient, routes: Routes, chosen: Candidate, promise: Promise, sets: Sequence[Judged], seed: int
+) -> tuple[Candidate, str | None]:
+    """What the live collection gives, and what of the promise it misses; None where it keeps it."""
+    total = sum(partitions.counts_when_answering(client, routes.collection, routes.live).values())
+    found, wrong = segments.wait_until_indexed(client, routes.collection, total, routes.index.type, INDEXED_SECONDS)
+    bare = sum(each.rows for each in found if not each.is_indexed) / max(1, total)
+    setting = Setting(routes.index.type, routes.index.build, routes.index.search)
+    measured = measure(searching(client, routes.collection, routes.live), setting, sets, seed, bare)
+    deciding = measured.deciding
+    proved = replace(chosen, recall=deciding, p99_ms=measured.p99_ms, qps=measured.qps[CLIENTS])
+    if wrong or measured.wrong:
+        return proved, wrong or measured.wrong
+    if not proved.keeps(promise):
+        return proved, (
+            f"measured on the live collection, it misses {promise}: recall@10 {deciding.mean:.4f} (from "
+            f"{deciding.low:.4f}), 99 of 100 searches within {proved.p99_ms:.1f} ms"
+        )
+    return proved, None
+
+
+def settle_history(lake: Lake, old: Routes, new: Routes, made: list[PartitionRow]) -> None:
+    """`partitions` as the routes are now: the new collection's ranges live, the old one's retired."""
+    if old.collection == new.collection:
+        return
+    write_rows(lake.tables, corrections(known_rows(lake.tables, old.collection), {}, [], old.collection))
+    write_rows(lake.tables, corrections(known_rows(lake.tables, new.collection), new.generations, made, new.collection))

@@ -1,0 +1,52 @@
+"""Another collection that is to take the place of the live one, with another index."""
+
+# pymilvus declares its clients' results as coroutines too.
+# pyright: reportGeneralTypeIssues=false
+
+import re
+
+from pymilvus import MilvusClient
+
+from .collection import Owner, aliased, create_index
+from .collection import schema as collection_schema
+from .index import VectorIndex
+from .patience import retrying
+from .rows import VECTOR
+
+
+def make_successor(client: MilvusClient, alias: str, live: str, owner: Owner, index: VectorIndex) -> str:
+    """An empty collection with this index, under the next name. Gives the name."""
+    base = owner.collection_name(alias)
+    taken = [number(base, name) for name in client.list_collections()]
+    name = f"{base}_{max([number(base, live), *taken]) + 1}"
+
+    def make() -> None:
+        if not client.has_collection(name):
+            client.create_collection(name, schema=collection_schema(owner.dimension), properties=owner.properties)
+        if not client.list_indexes(name, VECTOR):
+            create_index(client, name, index)
+
+    retrying()(make)
+    return name
+
+
+def number(base: str, name: str) -> int:
+    """1 for the first collection of an owner, n for its successor `<base>_n`, 0 for all others."""
+    if name == base:
+        return 1
+    match = re.fullmatch(re.escape(base) + r"_(\d+)", name)
+    return int(match[1]) if match else 0
+
+
+def drop_unrouted(client: MilvusClient, alias: str, owner: Owner, live: str) -> list[str]:
+    """Drop what an interrupted switch left: the owner's collections that neither routes nor alias name.
+
+    live: the one that the routes name. The caller holds the lock `tune`: no switch goes on.
+    """
+    base = owner.collection_name(alias)
+    found = [
+        name for name in client.list_collections() if number(base, name) and name not in (live, aliased(client, alias))
+    ]
+    for name in found:
+        client.drop_collection(name)
+    return found
