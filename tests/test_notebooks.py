@@ -1,4 +1,4 @@
-"""The notebook, executed in a kernel of its own against the test run's Milvus server."""
+"""The notebooks, executed in kernels of their own against the test run's Milvus server."""
 
 import json
 import os
@@ -10,6 +10,9 @@ import nbformat
 import pytest
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
+from lakevec.jobs.tuning.grid import Setting
+from lakevec.jobs.tuning.tracking import Store
+from lakevec.jobs.tuning.tracking import sweep as tracked
 from nbclient import NotebookClient
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
@@ -42,17 +45,55 @@ def test_the_tour_runs_from_the_sample_to_an_answer(milvus, tmp_path, monkeypatc
     monkeypatch.setenv("LAKEVEC__MILVUS__COLLECTION", "notebook_tour")
     monkeypatch.setenv("LAKEVEC__SPARK__MASTER", "local[2]")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
-    notebook = nbformat.read(copy / "lakevec_tour.ipynb", as_version=4)
-    client = NotebookClient(
-        notebook, timeout=540, kernel_manager_class=ThisPython, resources={"metadata": {"path": str(copy)}}
-    )
-    client.execute()
-    shown = results(notebook)
+    shown = results(executed(copy / "lakevec_tour.ipynb", copy))
     answer = next(text for source, text in shown.items() if source.endswith('hits("why did the brake levers snap")'))
     assert "reports/alke-investigation-2023.pdf" in answer
     quarantined = next(text for source, text in shown.items() if "'quarantined'" in source)
     assert all(name in quarantined for name in ("locked-contract.pdf", "torn-scan.pdf", "torque-logger.bin"))
     assert next(text for source, text in shown.items() if source.startswith("again")) == "(67, 0, 0, 0)"
+
+
+def test_the_choice_of_an_index_is_explained_from_mlflow_alone(tmp_path, monkeypatch):
+    """Two sweeps, as they are logged; what was measured is made up."""
+    monkeypatch.setenv("LAKEVEC__MLFLOW__TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
+    # Nothing else is there to be read.
+    monkeypatch.setenv("LAKEVEC__LAKE__PATH", str(tmp_path / "nowhere"))
+    store = Store(f"sqlite:///{tmp_path}/mlflow.db", "lakevec-tune", f"file://{tmp_path}/artifacts")
+    measured = {"HNSW": (0.97, 700), "IVF_FLAT": (0.96, 900), "IVF_SQ8": (0.91, 1200)}
+    for seed in (0, 1):
+        with tracked(
+            store, f"mail seed {seed}", {"target_recall": 0.94, "max_memory": None}, {"seed": str(seed)}
+        ) as run:
+            for kind, (recall, speed) in measured.items():
+                metrics = {
+                    "recall_at_10": recall,
+                    "recall_at_10_low": recall - 0.01,
+                    "recall_at_10_high": recall + 0.01,
+                }
+                metrics |= {"latency_p99_ms": 5, "qps_8_clients": speed + seed, "memory_bytes": 1000}
+                run.child(Setting(kind), metrics, {}, None)
+            run.log(run.run_id, {"champion": "IVF_FLAT"}, {})
+
+    notebook = executed(NOTEBOOKS / "tuning.ipynb", NOTEBOOKS)
+
+    shown = results(notebook)
+    sweeps = next(text for source, text in shown.items() if source.startswith("import io"))
+    assert "mail seed 1" in sweeps
+    assert "mail seed 0" in sweeps
+    reasons = next(text for source, text in shown.items() if source.startswith("choice ="))
+    assert "recall may be as low as 0.9000" in reasons
+    assert "it is slower: 701 searches/s" in reasons
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    assert any(each.get("text", "").startswith("IVF_FLAT: the fastest of 2 settings") for each in outputs)
+    assert sum("image/png" in each.get("data", {}) for each in outputs) == 2
+
+
+def executed(path: Path, folder: Path):
+    notebook = nbformat.read(path, as_version=4)
+    resources = {"metadata": {"path": str(folder)}}
+    NotebookClient(notebook, timeout=540, kernel_manager_class=ThisPython, resources=resources).execute()
+    return notebook
 
 
 def test_notebooks_are_kept_without_outputs():

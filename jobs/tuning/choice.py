@@ -75,6 +75,19 @@ def choose(candidates: Sequence[Candidate], promise: Promise) -> Choice | None:
     return Choice(best, False, f"No setting keeps {promise}, and none is within its limits. Of all, {found}.")
 
 
+def why_not(candidate: Candidate, chosen: Candidate, promise: Promise) -> str:
+    """Why a candidate is not the chosen one, in a few words; empty for the chosen one itself."""
+    if candidate.setting.name == chosen.setting.name:
+        return ""
+    if candidate.recall.low < promise.recall:
+        return f"its recall may be as low as {candidate.recall.low:.4f}"
+    if promise.p99_ms is not None and candidate.p99_ms > promise.p99_ms:
+        return f"1 of 100 searches takes {candidate.p99_ms:.1f} ms or more"
+    if promise.memory is not None and candidate.memory > promise.memory:
+        return f"it takes {candidate.memory:,} bytes"
+    return f"it is slower: {candidate.qps:,.0f} searches/s"
+
+
 def frontier(candidates: Sequence[Candidate], by_memory: bool = False) -> list[Candidate]:
     """Those that no other beats: none has a better recall and is as fast (or as small), from the worst recall on."""
     kept: list[Candidate] = []

@@ -1,6 +1,6 @@
 """The frontiers as pictures: recall against speed, recall against memory."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,39 @@ def pareto_plots(candidates: Sequence[Candidate], champion: Candidate, target: f
         candidates, champion, target, title, "memory of the index, MiB", lambda each: each.memory / 2**20, True
     )
     memory.savefig(folder / "recall-memory.png", dpi=150)
+
+
+def side_by_side(sweeps: Mapping[str, Sequence[Candidate]], target: float) -> Any:
+    """The frontiers of several sweeps, recall against speed, by the sweeps' names."""
+    from matplotlib.figure import Figure
+
+    made = Figure(figsize=(8, 5), layout="constrained")
+    axes = made.subplots()
+    for (name, candidates), colour, marker in zip(sweeps.items(), COLOURS, MARKERS, strict=False):
+        best = frontier(candidates)
+        axes.fill_between(
+            [each.qps for each in best],
+            [each.recall.low for each in best],
+            [each.recall.high for each in best],
+            color=colour,
+            alpha=0.15,
+            linewidth=0,
+        )
+        speeds, recalls = [each.qps for each in best], [each.recall.mean for each in best]
+        axes.plot(speeds, recalls, marker=marker, color=colour, label=name)
+    finish(axes, target, "searches a second, 8 clients", "frontiers with 95% intervals")
+    return made
+
+
+def finish(axes: Any, target: float, measured: str, title: str) -> None:
+    axes.axhline(target, color="#888888", linestyle=":", linewidth=1)
+    axes.annotate(f"target {target:g}", (1, target), xycoords=("axes fraction", "data"), ha="right", va="bottom")
+    axes.set_xscale("log")
+    axes.set_xlabel(measured)
+    axes.set_ylabel("recall@10")
+    axes.set_title(title)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
 
 
 def figure(
@@ -65,12 +98,5 @@ def figure(
         color="black",
         label=f"chosen: {champion.setting.name}",
     )
-    axes.axhline(target, color="#888888", linestyle=":", linewidth=1)
-    axes.annotate(f"target {target:g}", (1, target), xycoords=("axes fraction", "data"), ha="right", va="bottom")
-    axes.set_xscale("log")
-    axes.set_xlabel(measured)
-    axes.set_ylabel("recall@10")
-    axes.set_title(title)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    finish(axes, target, measured, title)
     return made

@@ -1,4 +1,4 @@
-from lakevec.jobs.tuning.choice import Candidate, Promise, choose, frontier
+from lakevec.jobs.tuning.choice import Candidate, Promise, choose, frontier, why_not
 from lakevec.jobs.tuning.grid import Setting
 from lakevec.jobs.tuning.measures import Interval
 
@@ -42,3 +42,15 @@ def test_the_frontier_leaves_out_what_another_beats_in_both():
     worse = candidate("WORSE", 0.95, 400)
     assert frontier([*ALL, worse]) == [FAST, GOOD, SLOW]
     assert frontier([*ALL, worse], by_memory=True) == [GOOD, SLOW]
+
+
+def test_each_of_the_others_has_its_reason():
+    promise = Promise(0.95, p99_ms=6, memory=500)
+    reasons = [why_not(each, SLOW, promise) for each in (FAST, GOOD, SLOW, candidate("BIG", 0.97, 50, memory=501))]
+    assert reasons == [
+        "its recall may be as low as 0.9000",
+        "1 of 100 searches takes 8.0 ms or more",
+        "",
+        "it takes 501 bytes",
+    ]
+    assert why_not(SLOW, GOOD, Promise(0.95)) == "it is slower: 100 searches/s"
