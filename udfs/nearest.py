@@ -1,4 +1,4 @@
-"""The rows nearest to many queries, exactly: inner products of blocks, of which only the best are kept."""
+"""The rows nearest to many queries, exactly: inner products of blocks of rows, of which only the best are kept."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -7,9 +7,11 @@ import pyarrow as pa
 
 # Scores that lie no further apart count as equal: sums of float32 in another order differ by as much.
 TIE = 1e-6
-# Numbers of one block of scores: 64 MB.
-BLOCK_NUMBERS = 1 << 24
-# Survivors that are kept before the worst of them are thrown out.
+# Rows that are searched at a time.
+BLOCK_ROWS = 32_768
+# Neighbours of a block beyond the k, for a query's own row and for ties.
+SPARE = 28
+# Neighbours that are kept before the worst of them are thrown out.
 MOST_WAITING = 4_000_000
 NEIGHBOURS_SCHEMA = "query int, neighbours array<struct<score: float, chunk_id: string>>"
 
@@ -22,34 +24,43 @@ class Nearest:
         its answer."""
         self.queries = np.ascontiguousarray(queries, np.float32)
         self.k = k
-        self.own = {}
-        for number, key in enumerate(own):
-            self.own.setdefault(key, []).append(number)
-        self.own.pop(None, None)
+        self.own = np.array(list(own), dtype=object)
         # What a row must reach to be among a query's k.
         self.floor = np.full(len(queries), -np.inf, np.float32)
+        self.rows: list[tuple[Sequence[str], np.ndarray]] = []
         self.kept: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self.waiting = 0
 
     def add(self, keys: Sequence[str], vectors: np.ndarray) -> None:
         """Take in rows. vectors: float32, shape (len(keys), dimension)."""
-        names = np.asarray(keys, dtype=object)
-        rows = max(1, BLOCK_NUMBERS // max(1, len(self.queries)))
-        for first in range(0, len(names), rows):
-            self.add_block(names[first : first + rows], vectors[first : first + rows])
+        self.rows.append((keys, vectors))
+        if sum(len(keys) for keys, _ in self.rows) >= BLOCK_ROWS:
+            self.search_block()
 
-    def add_block(self, names: np.ndarray, vectors: np.ndarray) -> None:
-        scores = self.queries @ vectors.T
-        for column, name in enumerate(names):
-            for number in self.own.get(name, ()):
-                scores[number, column] = -np.inf
-        if len(names) > self.k:
-            unknown = np.flatnonzero(np.isneginf(self.floor))
-            if len(unknown):
-                self.floor[unknown] = np.partition(scores[unknown], -self.k, axis=1)[:, -self.k]
-        numbers, columns = np.nonzero((scores >= self.floor[:, None] - TIE) & ~np.isneginf(scores))
-        self.kept.append((numbers.astype(np.int32), scores[numbers, columns], names[columns]))
-        self.waiting += len(numbers)
+    def search_block(self) -> None:
+        """Search the rows that were taken in since the last block."""
+        if not self.rows:
+            return
+        # Fused product and selection: on two cores 4/5 of the speed of the product alone, twice NumPy's or torch's.
+        import faiss
+
+        names = np.concatenate([np.asarray(keys, dtype=object) for keys, _ in self.rows])
+        vectors = np.ascontiguousarray(np.concatenate([vectors for _, vectors in self.rows]), np.float32)
+        self.rows = []
+        few = min(len(names), self.k + SPARE)
+        scores, columns = faiss.knn(self.queries, vectors, few, metric=faiss.METRIC_INNER_PRODUCT)
+        self.keep(np.repeat(np.arange(len(self.queries)), few), scores.ravel(), names[columns.ravel()])
+        if few < len(names):
+            # So many tie with the last of them that some may be left out: all their scores are looked at.
+            for number in np.flatnonzero(scores[:, -1] >= scores[:, self.k] - TIE):
+                every = vectors @ self.queries[number]
+                more = np.setdiff1d(np.flatnonzero(every >= scores[number, self.k] - TIE), columns[number])
+                self.keep(np.full(len(more), number), every[more], names[more])
+
+    def keep(self, numbers: np.ndarray, scores: np.ndarray, names: np.ndarray) -> None:
+        wanted = (scores >= self.floor[numbers] - TIE) & (names != self.own[numbers])
+        self.kept.append((numbers[wanted].astype(np.int32), scores[wanted], names[wanted]))
+        self.waiting += int(wanted.sum())
         if self.waiting > MOST_WAITING:
             self.thin_out()
 
@@ -70,6 +81,7 @@ class Nearest:
 
     def found(self) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         """Query number, scores and keys, best first, for every query that has any."""
+        self.search_block()
         self.thin_out()
         if not self.kept:
             return

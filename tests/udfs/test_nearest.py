@@ -39,14 +39,20 @@ def test_blocks_give_what_sorting_all_scores_gives(rows, k, piece, seed):
         assert keys == {1: {"0"}, 3: {"0"}}
 
 
-def test_small_blocks_and_thinning_out_change_nothing(monkeypatch):
+def test_small_blocks_many_ties_and_thinning_out_change_nothing(monkeypatch):
     base, queries = unit(500, 8, 1), unit(3, 8, 2)
-    monkeypatch.setattr(nearest, "BLOCK_NUMBERS", 60)
+    # A hundred rows that are equal, and nearest to the first query.
+    base[100:200] = queries[0]
+    monkeypatch.setattr(nearest, "BLOCK_ROWS", 60)
+    monkeypatch.setattr(nearest, "SPARE", 2)
     monkeypatch.setattr(nearest, "MOST_WAITING", 50)
-    found = Nearest(queries, [None] * 3, 10)
-    found.add([str(key) for key in range(500)], base)
+    found = Nearest(queries, ["150", None, None], 10)
+    for first in range(0, 500, 25):
+        found.add([str(key) for key in range(first, first + 25)], base[first : first + 25])
 
-    assert [set(names) for _, _, names in found.found()] == by_sorting(base, queries, [None] * 3, 10)
+    keys = [set(names) for _, _, names in found.found()]
+    assert keys == by_sorting(base, queries, ["150", None, None], 10)
+    assert len(keys[0]) == 99
 
 
 def test_a_task_gives_a_row_for_each_query_best_first():
