@@ -78,7 +78,7 @@ def apply(
     old = read_routes(client, alias)
     assert old, "a load publishes routes"
     owner = Owner(lake.lake_id, lake.model.id, lake.chunking.id, lake.model.dimension)
-    drop_unrouted(client, alias, owner, old.collection)
+    drop_unrouted(client, alias, owner)
     index = VectorIndex(chosen.setting.type, dict(chosen.setting.build), dict(chosen.setting.search))
     sets = [Judged(each, exact(lake, old.version, each).neighbours) for each in queries]
     if (old.index.type, old.index.build) == (index.type, index.build):

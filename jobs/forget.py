@@ -21,12 +21,14 @@ from .run import run_once, staging_for
 from .settings import Settings
 from .vectors import erasure
 from .vectors.build import staging_for as staging_of
+from .vectors.collection import Owner
 from .vectors.connection import STANDALONE, MilvusAddress, connect, milvus_for
 from .vectors.failures import failures_told
 from .vectors.routes import Routes, read_routes
 from .vectors.server import server_folder
 from .vectors.server_log import discard_log
 from .vectors.shadow import drop_left_over
+from .vectors.successor import drop_unrouted
 
 # All tables that hold a document's words, its vectors or its name.
 HOLDING = (FILES, DOCUMENTS, CHUNKS, VECTORS, EMBEDDINGS)
@@ -84,7 +86,9 @@ def forget_locked(lake: Lake, settings: Settings, target: Target, progress: Prog
         address = stack.enter_context(milvus_for(settings))
         stack.enter_context(failures_told(address))
         # A sweep that was killed left a copy of all passages.
-        drop_left_over(connect(address), settings.milvus.collection)
+        client, alias = connect(address), settings.milvus.collection
+        drop_left_over(client, alias)
+        drop_unrouted(client, alias, Owner(lake.lake_id, lake.model.id, lake.chunking.id, lake.model.dimension))
         report.milvus_rows = visible(settings, address, target)
         progress.log("forget.found", uri=target.uri, **report.rows)
 

@@ -41,6 +41,7 @@ from .vectors.connection import connect, milvus_for, server_version
 from .vectors.failures import failures_told
 from .vectors.index import VectorIndex, default_build
 from .vectors.shadow import drop_left_over, refusals, shadow
+from .vectors.successor import drop_unrouted
 from .vectors.weight import scales_for
 
 # Types that depend on how the server was built: it is asked.
@@ -191,9 +192,9 @@ def swept(
         run.log(run.run_id, {}, {f"truth_seconds_{queries.name}": found.seconds})
         judged.append(Judged(queries, found.neighbours))
     documents = next((Documents(lake, subject.version, each) for each in sets if each.judged), None)
-    for name in drop_left_over(client, subject.alias):
-        progress.log("tune.left_over_dropped", collection=name)
     owner = Owner(lake.lake_id, lake.model.id, lake.chunking.id, lake.model.dimension)
+    for name in [*drop_left_over(client, subject.alias), *drop_unrouted(client, subject.alias, owner)]:
+        progress.log("tune.left_over_dropped", collection=name)
     lacking = refusals(client, subject.alias, [VectorIndex(kind, default_build(kind, 32, 1000)) for kind in ASKED])
     with shadow(client, subject.alias, owner, uuid.uuid4().hex[:8]) as name:
         staging = subject.settings.load.staging or staging_for(subject.settings)

@@ -11,6 +11,7 @@ from .collection import Owner, aliased, create_index
 from .collection import schema as collection_schema
 from .index import VectorIndex
 from .patience import retrying
+from .routes import read_routes
 from .rows import VECTOR
 
 
@@ -38,15 +39,16 @@ def number(base: str, name: str) -> int:
     return int(match[1]) if match else 0
 
 
-def drop_unrouted(client: MilvusClient, alias: str, owner: Owner, live: str) -> list[str]:
+def drop_unrouted(client: MilvusClient, alias: str, owner: Owner) -> list[str]:
     """Drop what an interrupted switch left: the owner's collections that neither routes nor alias name.
 
-    live: the one that the routes name. The caller holds the lock `tune`: no switch goes on.
+    The caller holds the lock `tune`: no switch goes on. Gives their names.
     """
-    base = owner.collection_name(alias)
-    found = [
-        name for name in client.list_collections() if number(base, name) and name not in (live, aliased(client, alias))
-    ]
+    base, routes = owner.collection_name(alias), read_routes(client, alias)
+    if routes is None:
+        return []
+    live = routes.collection, aliased(client, alias)
+    found = [name for name in client.list_collections() if number(base, name) and name not in live]
     for name in found:
         client.drop_collection(name)
     return found
