@@ -7,7 +7,7 @@ from pyspark.sql import DataFrame
 
 from ..udfs.chunk import Chunking, chunks_of
 from ..udfs.model import Model
-from .flow import Flow
+from .flow import Flow, turn
 from .lake.changes import apply, children_of, keys_of, last_changes, reconcile, without_parent
 from .lake.lake import Lake
 from .lake.session import materialised, parallel_tasks
@@ -28,8 +28,14 @@ class Chunked:
 def chunk(lake: Lake, progress: Progress, flow: Flow | None = None) -> Chunked:
     """Work off the change feed of `documents`: what there is, or with `flow` until that stops."""
     done = Chunked()
+    if flow:
+        flow.begin_anew(flow.chunks)
 
     def handle(feed: DataFrame, _: int) -> None:
+        with turn(flow, "chunk"):
+            work(feed)
+
+    def work(feed: DataFrame) -> None:
         begun = flow.begun(flow.documents) if flow else 0
         changed = materialised(last_changes(feed, "doc_id"))
         keys = keys_of(changed, "doc_id")
@@ -59,7 +65,7 @@ def chunk(lake: Lake, progress: Progress, flow: Flow | None = None) -> Chunked:
         orphans = without_parent(lake.tables.read(CHUNKS), lake.tables.read(DOCUMENTS), "doc_id", CHUNKS)
         done.deleted += apply(lake.tables, CHUNKS, orphans)["delete"]
 
-    work_off(lake.tables, DOCUMENTS, lake.checkpoint("chunk"), handle, begin_anew, flow and flow.until)
+    work_off(lake.tables, DOCUMENTS, lake.checkpoint("chunk"), handle, begin_anew, flow and flow.until_at_feed)
     return done
 
 

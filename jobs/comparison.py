@@ -4,6 +4,7 @@ Tasks on the executors fetch the keys and the rows; joins compare them. Neither 
 ever holds all keys of one side.
 """
 
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -61,6 +62,13 @@ class Comparison:
     sampled: int
     numbers: Mapping[tuple[str, str], int]
 
+    @property
+    def has_equal_counts(self) -> bool:
+        return all(
+            self.lake_rows.get(name, 0) == self.milvus_rows.get(name, 0)
+            for name in {*self.lake_rows, *self.milvus_rows}
+        )
+
 
 def mirrored(client: MilvusClient, address: MilvusAddress, routes: Routes | None) -> Mirrored | None:
     """What the routes name, counted; None where there is nothing to ask."""
@@ -94,7 +102,8 @@ def compare(lake: Lake, version: int, milvus: Mirrored | None, sample: int) -> C
     wrong = materialised(misplaced(in_lake, found).union(doubled_within(found)))
     sampled = 0
     if milvus and sample and lake_rows:
-        rows = sample_of(embeddings.where(F.col("partition").isin(list(milvus.readable))), wrong, sample, version)
+        seed = random.getrandbits(31)
+        rows = sample_of(embeddings.where(F.col("partition").isin(list(milvus.readable))), wrong, sample, seed)
         compared = contents_of(spark, milvus, rows, min(sample, sum(lake_rows.values())))
         sampled = compared.count()
         differ = compared.where("differing <> ''")

@@ -1,5 +1,7 @@
 """All stages together, each following what the one before it writes, until somebody ends it."""
 
+import os
+import re
 import signal
 import threading
 import time
@@ -28,7 +30,7 @@ from .vectors.connection import milvus_for
 MOST_FAILURES = 12
 LONGEST_WAIT_SECONDS = 60
 # What worked for so long begins anew to count its failures.
-STEADY_SECONDS = 300
+STEADY_SECONDS = 60
 # Milvus is compared with the lake at least so often: it may have lost what nobody changed.
 COMPARE_SECONDS = 60
 HEARTBEAT_SECONDS = 30
@@ -48,9 +50,15 @@ def run_continuous(
     progress = progress or Progress()
     report = RunReport()
     begun = time.monotonic()
-    flow = Flow(settings.pipeline, is_bounded=set(STAGES[:3]) <= set(stages))
+    flow = Flow(settings.pipeline, set(STAGES[:3]) <= set(stages), stages_at_once(settings))
     settings = settings.model_copy(update={"spark": with_more_slots(settings.spark)})
-    with ended_by_signals(flow), opened(settings, stages, progress) as work, ThreadPoolExecutor(len(stages)) as pool:
+    with (
+        ended_by_signals(flow),
+        opened(settings, stages, progress) as work,
+        # Spark's start put its own handler of SIGINT in place, which cancels all jobs.
+        ended_by_signals(flow),
+        ThreadPoolExecutor(len(stages)) as pool,
+    ):
         run = {
             "ingest": lambda: ingest(work.lake, settings, progress, allow_deletes, flow),
             "chunk": lambda: chunk(work.lake, progress, flow),
@@ -69,6 +77,15 @@ def run_continuous(
         for future in futures:
             future.result()
         return report.summed(time.monotonic() - begun, work.metrics.freshness)
+
+
+def stages_at_once(settings: Settings) -> int:
+    """One for every two cores of this machine; all on a cluster."""
+    found = re.fullmatch(r"local\[(\d+|\*)\]", settings.spark.master or "")
+    if not found:
+        return len(STAGES)
+    cores = os.cpu_count() or 1 if found[1] == "*" else int(found[1])
+    return min(len(STAGES), max(1, cores // 2))
 
 
 @contextmanager
@@ -115,7 +132,7 @@ def kept_up(stage: str, work: Callable[[], Any], flow: Flow, progress: Progress,
         )
 
     Retrying(
-        retry=retry_if_exception(may_pass),
+        retry=retry_if_exception(lambda error: may_pass(error) and not flow.stopping.is_set()),
         stop=stop_after_attempt(MOST_FAILURES),
         wait=wait_exponential_jitter(initial=1, max=LONGEST_WAIT_SECONDS),
         after=forgive,
@@ -146,7 +163,8 @@ def load_as_it_changes(
             if changed or time.monotonic() - compared_at > COMPARE_SECONDS:
                 begun = time.monotonic()
                 loaded_version = work.lake.tables.version(EMBEDDINGS)
-                outcome = load(work.lake, settings, address, progress, work.staging, work.metrics)
+                with flow.turns.of("load"):
+                    outcome = load(work.lake, settings, address, progress, work.staging, work.metrics)
                 compared_at = time.monotonic()
                 report.add("load", outcome, compared_at - begun)
             flow.embeddings_changed.wait(COMPARE_SECONDS if is_told else settings.pipeline.trigger_seconds)

@@ -17,7 +17,7 @@ def differences(listing: DataFrame, files: DataFrame, patience: bool = False) ->
     """Files that differ: change is new, changed, gone, or unread, where reading failed the last time.
 
     known_hash: of the bytes that were parsed; last_hash: of the bytes that were read. A forgotten
-    file differs only when it is gone; one whose known time is null is read again (`lakevec retry`).
+    file never differs; one whose known time is null is read again (`lakevec retry`).
     patience: an unread file waits for as many minutes as there were attempts, an hour at most.
     """
     is_unread = (F.col("reason.stage") == "read") & ~F.col("reason.error_class").isin(LASTING)
@@ -35,6 +35,7 @@ def differences(listing: DataFrame, files: DataFrame, patience: bool = False) ->
         F.col("documents").alias("known_documents"),
         F.col("parsed_at").alias("known_parsed_at"),
         (F.col("state") == "forgotten").alias("is_forgotten"),
+        (F.col("state") == "gone").alias("is_known_gone"),
         "forgotten",
         F.lit(True).alias("is_known"),
     )
@@ -47,15 +48,15 @@ def differences(listing: DataFrame, files: DataFrame, patience: bool = False) ->
         .join(known, "uri", "full_outer")
         .withColumn(
             "change",
-            F.when(F.col("is_listed").isNull(), "gone")
+            F.when(F.col("is_forgotten") | (F.col("is_known_gone") & F.col("is_listed").isNull()), None)
+            .when(F.col("is_listed").isNull(), "gone")
             .when(F.col("is_known").isNull(), "new")
-            .when(F.col("is_forgotten"), None)
             .when(~is_same, "changed")
             # Its bytes could not be had: that may pass.
             .when(F.col("was_unread"), "unread"),
         )
         .where("change is not null")
-        .drop("is_listed", "is_known", "was_unread", "known_modified_at", "is_forgotten")
+        .drop("is_listed", "is_known", "was_unread", "known_modified_at", "is_forgotten", "is_known_gone")
     )
 
 

@@ -1,5 +1,6 @@
 """`chunks` -> `vectors`, `embeddings`: embed each new text once, then merge what Milvus shall hold."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,12 +12,12 @@ from pyspark.sql import functions as F
 
 from ..udfs.embed import vectors_in
 from ..udfs.model import Model
-from .flow import Flow
+from .flow import Flow, turn
 from .lake.changes import Keys, apply, keys_of, last_changes, reconcile, without_parent
 from .lake.lake import Lake
 from .lake.ranges import range_of
 from .lake.session import materialised, parallel_tasks
-from .lake.stream import work_off
+from .lake.stream import StreamEndedError, work_off
 from .lake.tables import CHUNKS, EMBEDDINGS, VECTORS
 from .progress import Progress
 from .settings import Granularity, Settings
@@ -54,10 +55,14 @@ def embed(lake: Lake, settings: Settings, progress: Progress, flow: Flow | None 
     pieces = Pieces(settings.embed.piece_seconds, parallel_tasks(lake.tables.spark))
 
     def handle(feed: DataFrame, _: int) -> None:
+        with turn(flow, "embed"):
+            work(feed)
+
+    def work(feed: DataFrame) -> None:
         begun = flow.begun(flow.chunks) if flow else 0
         changed = materialised(last_changes(feed, "chunk_id"))
         wanted, keys = changed.where("not deleted"), keys_of(changed, "chunk_id", "content_hash")
-        embedded = embed_missing(lake, wanted, keys, settings, progress, pieces)
+        embedded = embed_missing(lake, wanted, keys, settings, progress, pieces, flow and flow.stopping)
         desired = embeddings_of(wanted, vectors_for(lake, keys), lake.model.id, lake.granularity)
         present = keys.among(lake.tables.read(EMBEDDINGS), "chunk_id")
         merged = apply(lake.tables, EMBEDDINGS, reconcile(desired, present, EMBEDDINGS))
@@ -75,7 +80,7 @@ def embed(lake: Lake, settings: Settings, progress: Progress, flow: Flow | None 
         orphans = without_parent(lake.tables.read(EMBEDDINGS), lake.tables.read(CHUNKS), "chunk_id", EMBEDDINGS)
         done.deleted += apply(lake.tables, EMBEDDINGS, orphans)["delete"]
 
-    work_off(lake.tables, CHUNKS, lake.checkpoint("embed"), handle, begin_anew, flow and flow.until)
+    work_off(lake.tables, CHUNKS, lake.checkpoint("embed"), handle, begin_anew, flow and flow.until_at_feed)
     return done
 
 
@@ -99,12 +104,18 @@ class Pieces:
 
 
 def embed_missing(
-    lake: Lake, chunks: DataFrame, keys: Keys, settings: Settings, progress: Progress, pieces: Pieces
+    lake: Lake,
+    chunks: DataFrame,
+    keys: Keys,
+    settings: Settings,
+    progress: Progress,
+    pieces: Pieces,
+    stopping: threading.Event | None = None,
 ) -> int:
     """Embed the texts that have no vector yet, piece by piece into `vectors`. Gives their number.
 
     keys: with the content_hash of all chunks. A piece is committed before the next begins, so that a
-    crash keeps what was done.
+    crash keeps what was done. Raises StreamEndedError between two pieces when `stopping` is set.
     """
     known = lake.tables.read(VECTORS).where(F.col("model_id") == lake.model.id).select("content_hash")
     texts = chunks.select("content_hash", F.concat("prefix", "text").alias("embedded")).dropDuplicates(["content_hash"])
@@ -114,6 +125,8 @@ def embed_missing(
     with progress.task("embed", "chunks", number) as advance:
         first = 0
         while number and first < HASH_RANGES:
+            if first and stopping and stopping.is_set():
+                raise StreamEndedError
             end = min(first + max(1, HASH_RANGES * pieces.size // number), HASH_RANGES)
             is_all = end - first == HASH_RANGES
             piece = missing.where(F.col("content_hash").between(hash_at(first), hash_at(end)))

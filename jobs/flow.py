@@ -3,7 +3,10 @@
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
+from .lake.lock import STAGES
 from .settings import Pipeline
 
 # Until the first are known: so many chunks come of a file.
@@ -11,6 +14,8 @@ SUPPOSED_CHUNKS_PER_FILE = 10
 # Unless pipeline.max_waiting_chunks says otherwise, so much of embedding may wait before it. An embedding
 # micro-batch is about as long, and a new file stands behind one of them at most.
 WAITING_SECONDS = 4.0
+# Change feeds are looked at so many times as often as the source.
+FEED_LOOKS = 4
 # Before a rate is measured.
 FIRST_ROOM = 100
 # A source is walked a tenth of the time at most.
@@ -33,15 +38,44 @@ class Waiting:
         return sum(self.announced)
 
 
+class Turns:
+    """Lets so many stages work at a time, of those that want to the one nearest to Milvus first.
+
+    On two cores four stages at once make each four times as slow, and a new file must go through all four.
+    """
+
+    def __init__(self, at_once: int):
+        self.free = at_once
+        self.waiting: list[int] = []
+        self.changed = threading.Condition()
+
+    @contextmanager
+    def of(self, stage: str) -> Iterator[None]:
+        place = STAGES.index(stage)
+        with self.changed:
+            self.waiting.append(place)
+            self.changed.wait_for(lambda: self.free and place == max(self.waiting))
+            self.waiting.remove(place)
+            self.free -= 1
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.free += 1
+                self.changed.notify_all()
+
+
 class Flow:
     """Shared by the stages' threads.
 
     stopping: set when all shall end. embeddings_changed: set when there is something to load.
-    is_bounded: ingest, chunk and embed are all part of this run, so that what waits is known.
+    is_bounded: ingest, chunk and embed are all part of this run, so that what waits is known. at_once: how many
+    stages work at a time.
     """
 
-    def __init__(self, settings: Pipeline, is_bounded: bool = True):
+    def __init__(self, settings: Pipeline, is_bounded: bool = True, at_once: int = len(STAGES)):
         self.settings, self.is_bounded = settings, is_bounded
+        self.turns = Turns(at_once)
         self.stopping = threading.Event()
         self.embeddings_changed = threading.Event()
         self.documents, self.chunks = Waiting(), Waiting()
@@ -63,12 +97,23 @@ class Flow:
 
     @property
     def until(self) -> tuple[threading.Event, float]:
-        """For streams that go on (lake/stream.py)."""
+        """For streams of the source that go on (lake/stream.py)."""
         return self.stopping, self.settings.trigger_seconds
+
+    @property
+    def until_at_feed(self) -> tuple[threading.Event, float]:
+        """For streams of tables: to look at a log costs little, and a file passes by two of them."""
+        return self.stopping, self.settings.trigger_seconds / FEED_LOOKS
 
     def announce(self, waiting: Waiting, chunks: int) -> None:
         with self.changed:
             waiting.announced.append(chunks)
+
+    def begin_anew(self, waiting: Waiting) -> None:
+        """A stage begins, perhaps after it failed: what it announced may never have been committed."""
+        with self.changed:
+            waiting.announced.clear()
+            self.changed.notify_all()
 
     def begun(self, waiting: Waiting) -> int:
         """A micro-batch begins on what waits. Gives what `done` wants to be told."""
@@ -119,3 +164,8 @@ class Flow:
         self.embeddings_changed.set()
         with self.changed:
             self.changed.notify_all()
+
+
+def turn(flow: Flow | None, stage: str) -> AbstractContextManager[None]:
+    """Wait for the stage's turn to work, and have it for the block; at once where stages come one after the other."""
+    return flow.turns.of(stage) if flow else nullcontext()

@@ -114,7 +114,9 @@ def forget_locked(lake: Lake, settings: Settings, target: Target, progress: Prog
                 report.pending.append(f"{purged.left_over} data files of `{table.name}`, which a VACUUM removes")
         progress.log("forget.purged", rewritten=report.files_rewritten, removed=report.files_removed)
         check_gone(lake, settings, address, target, ids)
-        report.verified.append("no table has a row of it, none of their files is of an older version")
+        report.verified.append("no table has a row of it")
+        if not any("data files of" in line for line in report.pending):
+            report.verified.append("no data file of a table is of an older version")
         erase_from_disks(settings, address, report)
     if settings.milvus.uri == STANDALONE:
         discard_server_log(settings, report)
@@ -129,10 +131,20 @@ def found(lake: Lake, settings: Settings, name: str) -> Target:
     if settings.source.path:
         names.add(f"{uri_prefix(source_root(settings.source.path))}/{name}")
     files = lake.tables.read(FILES)
-    if row := files.where(F.col("uri").isin(sorted(names))).select("uri", "forgotten").first():
+    named = files.where(F.col("uri").isin(sorted(names))).select("uri", "forgotten").orderBy("uri").collect()
+    if len(named) > 1:
+        raise ConfigurationError(
+            f"{name} may mean {' or '.join(row['uri'] for row in named)}; nothing was done. Give the whole uri."
+        )
+    for row in named:
         ids = {*(row["forgotten"] or ()), *doc_ids(lake, F.col("uri") == row["uri"])}
         return Target(row["uri"], tuple(sorted(ids)), whole=True)
     if row := lake.tables.read(DOCUMENTS).where(F.col("doc_id") == name).select("uri", "part").first():
+        if files.where(F.col("uri") == row["uri"]).isEmpty():
+            raise ConfigurationError(
+                f"An ingest that was cut off wrote the document {name}, but not its file {row['uri']}; nothing was "
+                "done. Run `lakevec ingest --once`, then forget it."
+            )
         return Target(row["uri"], (name,), whole=not row["part"])
     if row := files.where(F.array_contains("forgotten", name)).select("uri", "state").first():
         return Target(row["uri"], (name,), whole=row["state"] == "forgotten")

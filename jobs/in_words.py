@@ -113,7 +113,10 @@ def print_verified(report: Any) -> None:
         print(f"  repaired: {number:,} {what.replace('_', ' ')}")
     for line in report.advice:
         print(f"  {line}")
-    print(f"{'all is well' if report.ok else 'NOT EQUAL'}; {report.seconds:.1f} s")
+    if report.moved:
+        print("  A run was writing all the while: what is wrong may be seen wrongly. Verify again when none does.")
+    words = "all is well" if report.current else "equal, but for what waits" if report.ok else "NOT EQUAL"
+    print(f"{words}; {report.seconds:.1f} s")
 
 
 def print_tuned(report: Any) -> None:

@@ -4,7 +4,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Literal
 
@@ -16,8 +16,8 @@ from pyspark.sql.types import StringType, StructField, StructType
 from ..udfs.documents import Forgotten, Limits, documents_of
 from .differences import LASTING, differences, forgotten_bytes, newest
 from .errors import LakevecError, SourceError
-from .flow import Flow
-from .guard import implausible_loss
+from .flow import Flow, turn
+from .guard import Guard, known_files
 from .lake.changes import DELETE, INSERT, UPDATE, apply, children_of, keys_of, reconcile
 from .lake.doubt import doubtful
 from .lake.lake import Lake
@@ -32,6 +32,9 @@ from .settings import Settings, required
 # The first files show how long the next take; a piece is committed as a whole.
 FIRST_PIECE = 500
 PIECE_SECONDS = 60
+
+# Object stores tell whole seconds, some file systems every second one.
+COARSE_TIME = timedelta(seconds=2)
 
 # What a parsing task returns, in Spark's words; udfs/documents.py has it in Arrow's.
 PARSED_SCHEMA = """
@@ -89,6 +92,7 @@ class Ingest:
         self.done = Ingested()
         # What is in the source since then, in its version, was in a listing that was wholly worked off.
         self.known_until: datetime | None = None
+        self.guard = Guard(self.root, settings.source.max_delete_fraction)
 
     def run(self) -> Ingested:
         """Make `files` and `documents` follow the source. Raises SourceError when it cannot be read."""
@@ -110,39 +114,41 @@ class Ingest:
     def handle(self, listing: DataFrame, _: int) -> None:
         """One micro-batch: one listing."""
         began = time.monotonic()
-        # A file source's listing is read once: guard and merge see the same one.
-        listing = materialised(listing)
-        whole = ("walk_seconds", "listed_at", "listed_before")
-        seen = listing.agg(F.count("*").alias("files"), *[F.max(name).alias(name) for name in whole]).toArrow()
-        self.done.files_seen, walk_seconds, listed_at, listed_before = seen.to_pylist()[0].values()
-        arrived_after = self.known_until or listed_before or listed_at
-        due = self.flow.next_listing(began, walk_seconds or 0.0) if self.flow else None
-        files = self.lake.tables.read(FILES)
-        # In a continuous run listings follow each other closely: what could not be read waits a while.
-        rows = materialised(differences(listing, files, patience=self.flow is not None))
-        number = {row["change"]: row["count"] for row in rows.groupBy("change").count().collect()}
-        self.done.changes += sum(number.values()) - number.get("unread", 0)
-        waiting = sum(number.values()) - number.get("gone", 0)
-        # Before the rows of what is gone are: a forgotten file that moved stays forgotten.
-        forgotten = forgotten_bytes(files) if waiting else {}
-        if number.get("gone"):
-            self.remove_gone(rows, number["gone"])
-        is_worked_off = not waiting or self.take_in(rows, waiting, forgotten, arrived_after, due)
+        with turn(self.flow, "ingest"):
+            # A file source's listing is read once: guard and merge see the same one.
+            listing = materialised(listing)
+            whole = ("walk_seconds", "listed_at", "listed_before")
+            seen = listing.agg(F.count("*").alias("files"), *[F.max(name).alias(name) for name in whole]).toArrow()
+            self.done.files_seen, walk_seconds, listed_at, listed_before = seen.to_pylist()[0].values()
+            arrived_after = self.known_until or listed_before or listed_at
+            due = self.flow.next_listing(began, walk_seconds or 0.0) if self.flow else None
+            files = self.lake.tables.read(FILES)
+            # In a continuous run listings follow each other closely: what could not be read waits a while.
+            rows = materialised(differences(listing, files, patience=self.flow is not None))
+            number = {row["change"]: row["count"] for row in rows.groupBy("change").count().collect()}
+            self.done.changes += sum(number.values()) - number.get("unread", 0)
+            waiting = sum(number.values()) - number.get("gone", 0)
+            forgotten = forgotten_bytes(files) if waiting else {}
+            if number.get("gone"):
+                self.remove_gone(rows, number["gone"])
+        is_worked_off = not waiting or self.take_in(rows, waiting, forgotten, arrived_after, listed_at, due)
         self.known_until = listed_at if is_worked_off else arrived_after
         if self.flow and due:
             self.flow.stopping.wait(max(0.0, due - time.monotonic()))
 
     def remove_gone(self, rows: DataFrame, gone: int) -> None:
-        if not self.allow_deletes:
-            known = self.lake.tables.read(FILES).count()
-            problem = implausible_loss(rows, gone, known, self.root, self.settings.source.max_delete_fraction)
-            if problem and not self.flow:
+        problem = self.guard.implausible_loss(rows, gone, known_files(self.lake.tables.read(FILES)).count())
+        if problem and not self.allow_deletes:
+            if not self.flow:
                 raise SourceError(problem)
-            if problem:
-                if self.done.held_back != gone:
-                    self.progress.log("deletions.held_back", files=gone, reason=problem)
-                self.done.held_back = gone
-                return
+            if self.done.held_back != gone:
+                self.progress.log("deletions.held_back", files=gone, reason=problem)
+            self.done.held_back = gone
+            return
+        if problem:
+            # It was said of this loss. A run that goes on for weeks meets others.
+            self.allow_deletes = self.flow is None
+            self.guard.believe()
         self.done.held_back = 0
         deleted = remove(self.lake, rows.where("change = 'gone'").select("uri"))
         self.done.deleted += deleted
@@ -154,6 +160,7 @@ class Ingest:
         waiting: int,
         forgotten: Mapping[str, Forgotten],
         arrived_after: datetime | None,
+        listed_at: datetime | None,
         due: float | None,
     ) -> bool:
         """Take files in piece by piece, the newest first. Gives whether none was left for the next listing."""
@@ -171,7 +178,8 @@ class Ingest:
                         return False
                 begun = time.monotonic()
                 piece = newest(rows, size, last)
-                self.ingest_piece(piece, forgotten, arrived_after)
+                with turn(self.flow, "ingest"):
+                    self.ingest_piece(piece, forgotten, arrived_after, listed_at)
                 advance(len(piece))
                 last = piece[-1]
                 taken += len(piece)
@@ -179,7 +187,11 @@ class Ingest:
         return True
 
     def ingest_piece(
-        self, piece: list[dict[str, Any]], forgotten: Mapping[str, Forgotten], arrived_after: datetime | None
+        self,
+        piece: list[dict[str, Any]],
+        forgotten: Mapping[str, Forgotten],
+        arrived_after: datetime | None,
+        listed_at: datetime | None,
     ) -> None:
         """Read, parse and commit some files; `documents` first, so that a crash between repeats the work."""
         tables = self.lake.tables
@@ -204,7 +216,7 @@ class Ingest:
             DOCUMENTS,
         )
         changed = apply(tables, DOCUMENTS, actions, lambda _: self.announce(len(piece)))
-        rows = file_actions(outcomes, replaced, piece, arrived_after)
+        rows = file_actions(outcomes, replaced, piece, arrived_after, listed_at)
         schema = StructType([*FILES.schema.fields, StructField("action", StringType())])
         apply(tables, FILES, tables.spark.createDataFrame(rows, schema))
         self.done.documents += changed["insert"] + changed["update"]
@@ -227,6 +239,8 @@ def ingest(
     Raises SourceError when the source cannot be read, or lost more files than
     source.max_delete_fraction allows; nothing is deleted then.
     """
+    if flow:
+        flow.begin_anew(flow.documents)
     return Ingest(lake, settings, progress, allow_deletes, flow).run()
 
 
@@ -246,7 +260,11 @@ def documents_in(
 
 
 def file_actions(
-    outcomes: list[dict[str, Any]], replaced: set[str], piece: list[dict[str, Any]], arrived_after: datetime | None
+    outcomes: list[dict[str, Any]],
+    replaced: set[str],
+    piece: list[dict[str, Any]],
+    arrived_after: datetime | None,
+    listed_at: datetime | None,
 ) -> list[tuple]:
     """Rows of FILES, each with its action, that write down what became of the files of a piece.
 
@@ -272,7 +290,7 @@ def file_actions(
         row = {
             "uri": outcome["uri"],
             "size": outcome["size"],
-            "modified_at": outcome["modified_at"],
+            "modified_at": None if may_change_unseen(outcome["modified_at"], listed_at) else outcome["modified_at"],
             "hash": outcome["hash"],
             "state": "parsed" if outcome["state"] == "touched" else outcome["state"],
             "reason": reason if is_quarantined else None,
@@ -287,12 +305,36 @@ def file_actions(
     return rows
 
 
+def may_change_unseen(modified_at: datetime | None, listed_at: datetime | None) -> bool:
+    """Whether another version of the same size could bear the same time: where times are whole seconds, and this
+    one had hardly passed. Such a file is read again by the next listing."""
+    if modified_at is None or listed_at is None or modified_at.microsecond:
+        return False
+    return listed_at - modified_at < COARSE_TIME
+
+
 def remove(lake: Lake, gone: DataFrame) -> int:
-    """Delete the documents of these files, then the files' rows. Gives the number of documents."""
+    """Delete the documents of these files, then the files' rows. Gives the number of documents.
+
+    A row that tells what was forgotten of its file stays: the file may come back, here or elsewhere.
+    """
     gone = materialised(gone)
     documents = lake.tables.read(DOCUMENTS).join(F.broadcast(gone), "uri", "left_semi")
     deleted = apply(lake.tables, DOCUMENTS, documents.select("doc_id").withColumn("action", F.lit(DELETE)))
-    apply(lake.tables, FILES, gone.withColumn("action", F.lit(DELETE)))
+    rows = lake.tables.read(FILES).join(F.broadcast(gone), "uri", "left_semi")
+    has_memory = F.size(F.coalesce("forgotten", F.array())) > 0
+    without_file = {
+        name: F.lit(None).cast(FILES.schema[name].dataType) for name in ("modified_at", "reason", "parsed_at")
+    }
+    actions = rows.withColumns(
+        {
+            **without_file,
+            "state": F.lit("gone"),
+            "documents": F.lit(0),
+            "action": F.when(has_memory, UPDATE).otherwise(DELETE),
+        }
+    )
+    apply(lake.tables, FILES, actions)
     return deleted["delete"]
 
 

@@ -78,7 +78,7 @@ def within(uri: str, root: str) -> str:
 
 
 def matches(uri: str, root: str, path: str) -> bool:
-    return path == uri or fnmatch.fnmatchcase(within(uri, root), path)
+    return path in (uri, within(uri, root)) or fnmatch.fnmatchcase(within(uri, root), path)
 
 
 def mark(lake: Lake, quarantined: list[str], forgotten: list[str]) -> None:

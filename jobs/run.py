@@ -16,6 +16,7 @@ from .lake.lock import STAGES, locked
 from .lake.session import spark_session
 from .lake.source import check_source, source_root
 from .lake.storage import lake_path
+from .lake.stream import begun_again
 from .load import load
 from .progress import Progress
 from .settings import Settings, required
@@ -148,7 +149,10 @@ def run_once(
             if "embed" in stages:
                 timed("embed", lambda: embed(lake, settings, progress))
             if "load" in stages:
-                timed("load", lambda: load(lake, settings, work.address, progress, work.staging, work.metrics))
+                timed(
+                    "load",
+                    lambda: begun_again(load, lake, settings, work.address, progress, work.staging, work.metrics),
+                )
             if stages != STAGES:
                 break
         else:

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pymilvus import MilvusClient
@@ -21,7 +21,8 @@ from .lake.faults import FAULTS, faults
 from .lake.lake import Lake, open_lake
 from .lake.lock import STAGES, locked
 from .lake.session import materialised, spark_session
-from .lake.tables import CHUNKS, DOCUMENTS, EMBEDDINGS
+from .lake.stream import was_cut_off
+from .lake.tables import CHUNKS, DOCUMENTS, EMBEDDINGS, FILES
 from .lake.waiting import waiting_keys
 from .progress import Progress
 from .repair import mend
@@ -36,12 +37,17 @@ EXAMPLES = 5
 MOST_REPAIRS = 4
 # A run in between changes what is compared: look again.
 MOST_LOOKS = 3
+COMPARED = (FILES, DOCUMENTS, CHUNKS, EMBEDDINGS)
+# What an ingest that was cut off leaves, and the next one mends.
+OF_INGEST = ("documents_without_file", "files_with_other_documents")
 
 
 @dataclass(frozen=True)
 class VerifyReport:
     """What is wrong, after the repair if there was one.
 
+    ok: nothing is wrong. current: nothing waits for a stage either, so that Milvus holds what the files held
+    when they were listed last. moved: a run was writing all the while, so that what is wrong may be seen wrongly.
     missing: rows of `embeddings` that readers of Milvus do not find in their range. extra: rows of Milvus
     whose key the lake does not have, or not in this range only. doubled: rows beyond the first of a key.
     different: rows of the sample with other fields or another vector. partitions: range -> these numbers,
@@ -53,6 +59,8 @@ class VerifyReport:
     """
 
     ok: bool
+    current: bool
+    moved: bool
     missing: int
     extra: int
     doubled: int
@@ -80,10 +88,11 @@ class Finding:
     comparison: Comparison
     readable: frozenset[str]
     left_over: Sequence[str]
+    moved: bool = False
 
     @property
     def ok(self) -> bool:
-        return not self.lake and not self.comparison.numbers
+        return not self.lake and not self.comparison.numbers and self.comparison.has_equal_counts
 
     @property
     def needs_load(self) -> bool:
@@ -130,13 +139,19 @@ def verify(
 
 def settled(lake: Lake, settings: Settings, client: MilvusClient, address: MilvusAddress, sample: int) -> Finding:
     """A look that nothing moved under, if that can be had."""
-    found = look(lake, settings, client, address, sample)
-    for _ in range(MOST_LOOKS - 1):
-        now = lake.tables.version(EMBEDDINGS), read_routes(client, settings.milvus.collection)
-        if found.ok or now == (found.version, found.routes):
-            break
+    for _ in range(MOST_LOOKS):
+        before = moment(lake, settings, client)
         found = look(lake, settings, client, address, sample)
+        found = replace(found, moved=not found.ok and moment(lake, settings, client) != before)
+        if not found.moved:
+            break
     return found
+
+
+def moment(lake: Lake, settings: Settings, client: MilvusClient) -> tuple:
+    """What changes when a run writes."""
+    versions = [lake.tables.version(table) for table in COMPARED]
+    return *versions, read_routes(client, settings.milvus.collection)
 
 
 def look(lake: Lake, settings: Settings, client: MilvusClient, address: MilvusAddress, sample: int) -> Finding:
@@ -152,6 +167,9 @@ def look(lake: Lake, settings: Settings, client: MilvusClient, address: MilvusAd
     fields = fields_of(lake.tables.read(CHUNKS), lake.model.id, lake.granularity)
     found = materialised(faults(lake.tables, fields, waiting))
     behind = {stage: keys.count() for stage, keys in waiting.items()}
+    if was_cut_off(lake.checkpoint("ingest")):
+        behind["ingest"] = found.where(F.col("fault").isin(*OF_INGEST)).count()
+        found = found.where(~F.col("fault").isin(*OF_INGEST))
     loaded = routes.version if routes else -1
     if loaded < version and (unloaded := waiting_keys(lake.tables, EMBEDDINGS, loaded + 1)) is not None:
         behind["load"] = unloaded.count()
@@ -198,6 +216,8 @@ def report(found: Finding, repaired: Mapping[str, int], advice: list[str], secon
     total = {kind: sum(numbers[kind] for numbers in by_range.values()) for kind in KINDS}
     return VerifyReport(
         ok=found.ok,
+        current=found.ok and not found.behind,
+        moved=found.moved,
         missing=total[MISSING],
         extra=total[EXTRA],
         doubled=total[DOUBLED],

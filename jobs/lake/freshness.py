@@ -17,6 +17,8 @@ from .tables import EMBEDDINGS, FILES, METRICS, LakeTables
 
 # Of more documents than this, a row keeps evenly spaced quantiles.
 MOST_KEPT = 1_000
+# A run that goes on for weeks puts so many of its loads together.
+MOST_ROWS = 100
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,23 @@ def together(loads: Iterable[Mapping]) -> Freshness:
     return summary(seconds[order], weights[order], sum(load["documents"] for load in loads))
 
 
+def merged(loads: Iterable[Mapping]) -> dict:
+    """Several rows of METRICS as one for `together`: their documents, and as many of their seconds as a row keeps."""
+    loads = list(loads)
+    seconds = np.concatenate([np.asarray(load["seconds"]) for load in loads])
+    weights = np.concatenate(
+        [np.full(len(load["seconds"]), load["documents"] / len(load["seconds"])) for load in loads]
+    )
+    order = np.argsort(seconds)
+    share = np.cumsum(weights[order]) / weights.sum()
+    places = np.searchsorted(share, np.linspace(0, 1, MOST_KEPT)[1:-1])
+    inner = seconds[order][np.minimum(places, len(seconds) - 1)]
+    return {
+        "documents": sum(load["documents"] for load in loads),
+        "seconds": [float(seconds.min()), *inner.tolist(), float(seconds.max())],
+    }
+
+
 def metrics_row(run: str, at: datetime, seconds: np.ndarray) -> dict:
     """A row of METRICS."""
     found = summary(seconds)
@@ -109,6 +128,8 @@ class RunMetrics:
         if len(seconds):
             row = metrics_row(self.run, now, seconds)
             self.rows.append(row)
+            if len(self.rows) > MOST_ROWS:
+                self.rows = [merged(self.rows)]
             values = [tuple(row[name] for name in METRICS.schema.names)]
             self.tables.append(METRICS, self.tables.spark.createDataFrame(values, METRICS.schema))
 

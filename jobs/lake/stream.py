@@ -3,7 +3,7 @@
 import shutil
 import threading
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from pyarrow import fs
 from pyspark.errors import StreamingQueryException
@@ -14,6 +14,7 @@ from ..errors import LakevecError
 from .storage import storage
 from .tables import LakeTables, Table
 
+Outcome = TypeVar("Outcome")
 Handler = Callable[[DataFrame, int], None]
 # Ends a stream that goes on, when it is set; and how often the stream looks for work, in seconds.
 Until = tuple[threading.Event, float]
@@ -32,7 +33,13 @@ LOST_PAST = (
 # A Python worker, that of the listing most of all, has 10 s to start in; Spark has no setting for it, and a machine
 # with ten processes for each core takes longer.
 SLOW_START = "Python worker failed to connect back"
+# What a micro-batch had computed went with its executor.
+LOST_EXECUTOR = "CHECKPOINT_RDD_BLOCK_ID_NOT_FOUND"
 BEGINNINGS = 5
+
+
+class StreamEndedError(Exception):
+    """Raised within a handler that leaves its micro-batch to the next run, because the stream shall end."""
 
 
 def work_off(
@@ -77,30 +84,36 @@ def work_off(
 def run_stream(stream: DataFrame, checkpoint: str, handle: Handler, until: Until | None = None) -> None:
     """Work off all that is there, then return; with `until`, go on until that is set.
 
-    An exception of the handler comes out as it was raised: Spark would hand on its text alone. What a
-    busy machine was too slow for is begun again, from the checkpoint.
+    An exception of the handler comes out as it was raised: Spark would hand on its text alone.
     """
+    begun_again(run_from_checkpoint, stream, checkpoint, handle, until)
+
+
+def begun_again(work: Callable[..., Outcome], *arguments: Any) -> Outcome:
+    """Do work that may be repeated: again where the machine was too slow for it, or an executor died."""
     beginnings = Retrying(
-        retry=retry_if_exception(is_slow_start),
+        retry=retry_if_exception(is_worth_another_beginning),
         stop=stop_after_attempt(BEGINNINGS),
         wait=wait_random_exponential(multiplier=2, max=20),
         reraise=True,
     )
-    beginnings(run_from_checkpoint, stream, checkpoint, handle, until)
+    return beginnings(work, *arguments)
 
 
-def is_slow_start(error: BaseException) -> bool:
-    return isinstance(error, LakevecError) and SLOW_START in str(error)
+def is_worth_another_beginning(error: BaseException) -> bool:
+    return isinstance(error, Exception) and any(sign in str(error) for sign in (SLOW_START, LOST_EXECUTOR))
 
 
 def run_from_checkpoint(stream: DataFrame, checkpoint: str, handle: Handler, until: Until | None) -> None:
     raised: list[BaseException] = []
-    working = threading.Lock()
+    working, closing = threading.Lock(), threading.Event()
     drop_orphaned_checksums(checkpoint)
 
     def guarded(batch: DataFrame, number: int) -> None:
         try:
             with working:
+                if closing.is_set():
+                    raise StreamEndedError
                 handle(batch, number)
         except Exception as error:
             raised.append(error)
@@ -122,10 +135,14 @@ def run_from_checkpoint(stream: DataFrame, checkpoint: str, handle: Handler, unt
         else:
             while not query.awaitTermination(1):  # pyright: ignore[reportArgumentType]
                 if stopping.is_set():
-                    # Between two micro-batches: none is cut short.
+                    # Between two micro-batches: none is cut short. Not stopped under the lock: `stop` waits for
+                    # the stream's thread, which may wait for the lock.
                     with working:
-                        query.stop()
+                        closing.set()
+                    query.stop()
     except StreamingQueryException as error:
+        if raised and isinstance(raised[0], StreamEndedError):
+            return
         if raised and (isinstance(raised[0], LakevecError) or not isinstance(raised[0], Exception)):
             raise raised[0] from error
         raise LakevecError(f"The stream over {checkpoint} failed: {error}") from error

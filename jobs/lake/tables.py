@@ -86,7 +86,9 @@ FILES = Table(
             column("size", LONG, "Bytes"),
             column("modified_at", TIME, "The file's modification time"),
             column("hash", TEXT, "Hash of the bytes"),
-            column("state", TEXT, "parsed, quarantined or forgotten"),
+            column(
+                "state", TEXT, "parsed, quarantined, forgotten, or gone: of a file that is, what `forgotten` says of it"
+            ),
             column("reason", REASON, "Why it is quarantined: stage, error class, message, attempts, time"),
             column("documents", INT, "Documents that it holds"),
             column("seen_at", TIME, "When this version of it was read"),

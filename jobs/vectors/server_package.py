@@ -151,4 +151,9 @@ def etcd_configuration(data: Path, ports: Ports) -> dict:
         "initial-advertise-peer-urls": peer,
         "initial-cluster": f"default={peer}",
         "log-level": "error",
+        # Every load writes here. What was written over is never read again, and at the quota, by default 2 GB,
+        # etcd takes no more writes for good.
+        "auto-compaction-mode": "revision",
+        "auto-compaction-retention": "1000",
+        "quota-backend-bytes": 8 << 30,
     }

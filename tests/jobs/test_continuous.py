@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from lakevec.jobs.continuous import may_pass
 from lakevec.jobs.errors import ConfigurationError, MilvusError
-from lakevec.jobs.flow import Flow
+from lakevec.jobs.flow import Flow, Turns
+from lakevec.jobs.guard import Guard
 from lakevec.jobs.ingest import ingest
 from lakevec.jobs.progress import Progress
 from lakevec.jobs.settings import Pipeline
@@ -92,6 +93,47 @@ def test_files_are_taken_in_while_there_is_room():
     assert flow.files_admitted(time.monotonic() + 0.2) == 0
     flow.done(flow.chunks, flow.begun(flow.chunks))
     assert flow.files_admitted(time.monotonic() + 5) == 7
+
+
+def test_what_a_failed_stage_announced_takes_no_room():
+    flow = Flow(Pipeline(max_waiting_chunks=100))
+    flow.announce(flow.documents, 90)
+    assert flow.files_admitted(time.monotonic()) == 0
+    flow.begin_anew(flow.documents)
+    assert flow.files_admitted(time.monotonic()) == 10
+
+
+def test_the_stage_nearest_to_milvus_has_the_next_turn():
+    turns = Turns(1)
+    order = []
+
+    def work(stage):
+        with turns.of(stage):
+            order.append(stage)
+
+    with ThreadPoolExecutor(3) as pool:
+        with turns.of("ingest"):
+            waiting = [pool.submit(work, stage) for stage in ("chunk", "load", "embed")]
+            while len(turns.waiting) < 3:
+                time.sleep(0.01)
+            assert order == []
+        for each in waiting:
+            each.result(timeout=10)
+    assert order == ["load", "embed", "chunk"]
+
+
+def test_losses_within_an_hour_are_one_loss(monkeypatch):
+    monkeypatch.setattr("lakevec.jobs.guard.moved_files", lambda *_: 0)
+    clock = [0.0]
+    monkeypatch.setattr("lakevec.jobs.guard.time.monotonic", lambda: clock[0])
+    guard = Guard("/data", 0.2)
+    assert guard.implausible_loss(None, 15, 100) is None
+    clock[0] = 60.0
+    assert "30 of 100 known files are gone" in guard.implausible_loss(None, 15, 85)
+    clock[0] = 3700.0
+    assert guard.implausible_loss(None, 15, 85) is None
+    guard.believe()
+    assert guard.implausible_loss(None, 14, 70) is None
 
 
 def test_files_that_give_no_document_leave_room_for_others(lakehouse):

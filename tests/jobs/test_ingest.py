@@ -1,5 +1,6 @@
 import os
 import shutil
+import time
 from datetime import UTC
 
 import pytest
@@ -128,6 +129,60 @@ def test_a_source_that_lost_much_stops_the_run_before_anything_is_deleted(lakeho
 
     assert len(texts(lakehouse)) == 25
     assert lakehouse.run(INGEST, allow_deletes=True).deleted == 10
+
+
+def test_an_empty_source_is_not_believed_however_few_files_it_had(lakehouse):
+    for number in range(3):
+        lakehouse.write(f"{number}.txt", f"text {number}")
+    lakehouse.run(INGEST)
+    shutil.move(lakehouse.source, lakehouse.source.with_name("unmounted"))
+    lakehouse.source.mkdir()
+
+    with pytest.raises(SourceError, match=r"3 of 3 known files are gone .*all of them.*--allow-deletes"):
+        lakehouse.run(INGEST)
+
+    assert len(texts(lakehouse)) == 3
+    assert lakehouse.run(INGEST, allow_deletes=True).deleted == 3
+
+
+def test_what_was_forgotten_stays_away_when_its_file_goes_and_comes_back_under_another_name(lakehouse):
+    """As `forget` leaves the row of its file: forgotten whole, and a part of it."""
+    lakehouse.write("secret.txt", "The secret.", modified=1_700_000_000)
+    lakehouse.write("parts.txt", "A part.", modified=1_700_000_000)
+    lakehouse.write("other.txt", "Something else.", modified=1_700_000_000)
+    lakehouse.run(INGEST)
+    tables = lakehouse.lake().tables
+    (part,) = [doc_id for uri, doc_id in lakehouse.rows(DOCUMENTS, "uri", "doc_id") if uri.endswith("parts.txt")]
+    tables.delta(FILES).update("uri like '%secret.txt'", {"state": F.lit("forgotten"), "documents": F.lit(0)})
+    tables.delta(FILES).update("uri like '%parts.txt'", {"forgotten": F.array(F.lit(part)), "documents": F.lit(0)})
+    tables.delta(DOCUMENTS).delete("uri not like '%other.txt'")
+
+    for name in ("secret.txt", "parts.txt"):
+        shutil.move(lakehouse.source / name, lakehouse.source.parent / name)
+    lakehouse.run(INGEST)
+    assert {uri.rpartition("/")[2]: state for uri, state in lakehouse.rows(FILES, "uri", "state")} == {
+        "secret.txt": "forgotten",
+        "parts.txt": "gone",
+        "other.txt": "parsed",
+    }
+    assert lakehouse.run(INGEST).files_seen == 1
+
+    shutil.move(lakehouse.source.parent / "secret.txt", lakehouse.source / "moved.txt")
+    shutil.move(lakehouse.source.parent / "parts.txt", lakehouse.source / "parts.txt")
+    lakehouse.run(INGEST)
+    assert texts(lakehouse) == ["Something else."]
+
+
+def test_a_time_of_whole_seconds_is_not_relied_on_before_it_has_passed(lakehouse):
+    # By a clock that is ahead, so that it has not passed however slow this machine is.
+    now = int(time.time()) + 3600
+    lakehouse.write("a.txt", "first", modified=now)
+    lakehouse.run(INGEST)
+    lakehouse.write("a.txt", "other", modified=now)
+
+    lakehouse.run(INGEST)
+
+    assert texts(lakehouse) == ["other"]
 
 
 def test_renamed_files_do_not_count_as_lost(lakehouse):

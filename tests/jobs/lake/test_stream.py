@@ -1,8 +1,10 @@
+import threading
+
 import pytest
 from lakevec.jobs.errors import LakevecError
 from lakevec.jobs.lake import stream
 from lakevec.jobs.lake.listing import listings
-from lakevec.jobs.lake.stream import has_checkpoint, run_stream, was_cut_off, work_off
+from lakevec.jobs.lake.stream import StreamEndedError, has_checkpoint, run_stream, was_cut_off, work_off
 from lakevec.jobs.lake.tables import DOCUMENTS
 from tenacity import wait_none
 
@@ -69,6 +71,29 @@ def test_what_is_deleted_before_the_snapshot_of_a_new_stream_is_looked_for_again
     work()
     assert len(seen) == 2
     assert handled[0] == 0 < handled[-1]
+
+
+def test_a_stream_that_goes_on_ends_between_two_micro_batches_and_leaves_what_its_handler_leaves(spark, tmp_path):
+    source, checkpoint = tmp_path / "source", str(tmp_path / "checkpoint")
+    source.mkdir()
+    (source / "a.txt").write_text("a")
+    stopping, handled = threading.Event(), []
+
+    def until_stopped(_, number):
+        handled.append(number)
+        stopping.set()
+
+    run_stream(listings(spark, str(source), [], []), checkpoint, until_stopped, (stopping, 0.1))
+    assert handled == [0]
+    assert not was_cut_off(checkpoint)
+
+    def leave(_, number):
+        stopping.set()
+        raise StreamEndedError
+
+    stopping.clear()
+    run_stream(listings(spark, str(source), [], []), checkpoint, leave, (stopping, 0.1))
+    assert was_cut_off(checkpoint)
 
 
 def test_a_stream_whose_python_worker_came_too_late_is_begun_again_and_no_other(monkeypatch):
