@@ -24,7 +24,7 @@ from .lake.lake import Lake
 from .lake.listing import listings
 from .lake.session import materialised, parallel_tasks
 from .lake.source import check_source, read_file, source_root
-from .lake.stream import run_stream, was_cut_off
+from .lake.stream import run_stream, was_cut_off, whole_text
 from .lake.tables import DOCUMENTS, FILES
 from .progress import Progress
 from .settings import Settings, required
@@ -106,7 +106,7 @@ class Ingest:
             run_stream(stream, checkpoint, self.handle, self.flow and self.flow.until)
         except LakevecError as error:
             # Raised where the listing is made, it comes back as a part of Spark's text.
-            if told := re.search(r"SourceError: (.*)", str(error)):
+            if told := re.search(r"SourceError: (.*)", whole_text(error)):
                 raise SourceError(told[1]) from error
             raise
         return self.done

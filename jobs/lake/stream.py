@@ -1,5 +1,6 @@
 """How a stage's stream is run: to its end, its own errors kept through Spark's, anew where its past is lost."""
 
+import re
 import shutil
 import threading
 from collections.abc import Callable
@@ -38,6 +39,19 @@ LOST_EXECUTOR = "CHECKPOINT_RDD_BLOCK_ID_NOT_FOUND"
 BEGINNINGS = 5
 
 
+class StreamFailedError(LakevecError):
+    """Its text is the cause; `whole` is all that Spark said, most of it a stack."""
+
+    def __init__(self, checkpoint: str, whole: str):
+        causes = re.findall(r"^Caused by: (.+)$", whole, re.MULTILINE)
+        cause = causes[-1] if causes else next(filter(None, whole.splitlines()), "Spark gave no reason")
+        super().__init__(
+            f"The stream over {checkpoint} failed: {cause}. What was committed stays; when the cause is mended, run "
+            "again."
+        )
+        self.whole = whole
+
+
 class StreamEndedError(Exception):
     """Raised within a handler that leaves its micro-batch to the next run, because the stream shall end."""
 
@@ -74,7 +88,7 @@ def work_off(
     try:
         run_stream(tables.feed(parent), checkpoint, guarded, until)
     except LakevecError as error:
-        if not any(condition in str(error) for condition in LOST_PAST):
+        if not any(condition in whole_text(error) for condition in LOST_PAST):
             raise
         delete_folder(checkpoint)
         anew()
@@ -101,7 +115,11 @@ def begun_again(work: Callable[..., Outcome], *arguments: Any) -> Outcome:
 
 
 def is_worth_another_beginning(error: BaseException) -> bool:
-    return isinstance(error, Exception) and any(sign in str(error) for sign in (SLOW_START, LOST_EXECUTOR))
+    return isinstance(error, Exception) and any(sign in whole_text(error) for sign in (SLOW_START, LOST_EXECUTOR))
+
+
+def whole_text(error: BaseException) -> str:
+    return error.whole if isinstance(error, StreamFailedError) else str(error)
 
 
 def run_from_checkpoint(stream: DataFrame, checkpoint: str, handle: Handler, until: Until | None) -> None:
@@ -145,7 +163,7 @@ def run_from_checkpoint(stream: DataFrame, checkpoint: str, handle: Handler, unt
             return
         if raised and (isinstance(raised[0], LakevecError) or not isinstance(raised[0], Exception)):
             raise raised[0] from error
-        raise LakevecError(f"The stream over {checkpoint} failed: {error}") from error
+        raise StreamFailedError(checkpoint, str(error)) from error
     finally:
         if query.isActive:
             query.stop()

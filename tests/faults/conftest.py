@@ -110,21 +110,19 @@ class Faulty:
         assert process.returncode == status, (self.folder / "stderr").read_text()[-6000:]
         return json.loads(out) if out else {}
 
-    def recover(self, fault: str, how: str) -> RunReport:
-        """`run --once`, and nothing is lost, doubled or left over."""
+    def recover(self, fault: str, how: str, seconds: float | None = None) -> RunReport:
+        """`run --once`, and nothing is lost, doubled or left over. seconds: of the run that mended it, if another."""
         begun = time.monotonic()
         report = self.lakehouse.run()
-        self.intact(fault, how, time.monotonic() - begun)
-        return report
-
-    def intact(self, fault: str, how: str, seconds: float = 0.0) -> None:
+        seconds = seconds or time.monotonic() - begun
         found = self.sentences_in_milvus()
         wanted = Counter(self.sentences.values())
         lost, surplus = wanted - found, found - wanted
         OUTCOMES.append(Outcome(fault, how, lost.total(), surplus.total(), seconds))
         assert (lost, surplus) == (Counter(), Counter())
         verified = verify(self.lakehouse.settings)
-        assert (verified.ok, verified.left_over) == (True, []), verified
+        assert (verified.current, verified.left_over) == (True, []), verified
+        return report
 
     def sentences_in_milvus(self, uri: str | None = "") -> Counter:
         """What readers find, through the routes; a row that is there twice counts twice. Nothing where no server is."""

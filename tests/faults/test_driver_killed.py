@@ -15,7 +15,7 @@ BUILD = ("load.build_rows=0", "load.build_share=0")
         "ingest: all written, checkpoint not",
         "before chunk",
         "chunk: read, not written",
-        pytest.param("chunk: written, checkpoint not", marks=quick),
+        "chunk: written, checkpoint not",
         "before embed",
         "embed: vectors written, embeddings not",
         "embed: written, checkpoint not",
@@ -37,7 +37,7 @@ def test_a_killed_run_loses_and_doubles_nothing(faulty, fault):
     "fault",
     [
         "load: imports submitted",
-        pytest.param("load: imports under way", marks=quick),
+        "load: imports under way",
         "load: imports ended",
         pytest.param("load: routes switched, old generation there", marks=quick),
     ],

@@ -45,7 +45,7 @@ def test_what_dies_while_it_embeds_is_replaced_and_the_run_goes_on(faulty, tmp_p
     os.kill(victims[-1], signal.SIGKILL)
 
     answer = faulty.ended(process, 0)
-    faulty.intact(f"{victim} killed while it embeds", "SIGKILL on local-cluster", answer["stages"]["embed"]["seconds"])
+    faulty.recover(f"{victim} killed while it embeds", "SIGKILL on local-cluster", answer["stages"]["embed"]["seconds"])
 
 
 def test_documents_that_kill_their_parser_cost_themselves_alone(faulty):
@@ -72,7 +72,7 @@ def test_documents_that_kill_their_parser_cost_themselves_alone(faulty):
         "loop.html": "ParserTimeout",
         "hunger.txt": "ParserOutOfMemory",
     }
-    faulty.intact("documents that kill their parser", "os._exit, segfault, endless loop, 8 GiB", answer["seconds"])
+    faulty.recover("documents that kill their parser", "os._exit, segfault, endless loop, 8 GiB", answer["seconds"])
 
 
 def quarantine(faulty):

@@ -32,7 +32,7 @@ def test_a_load_outlasts_a_server_that_is_killed_and_comes_back(faulty, own_serv
 
     answer = faulty.strike(fault, "run", "--once", status=0, FAULT_SERVER_FOLDER=str(own_server))
 
-    faulty.intact(
+    faulty.recover(
         f"Milvus: {fault}", "SIGKILL, back after 3 s; the run itself goes on", answer["stages"]["load"]["seconds"]
     )
 
@@ -84,7 +84,7 @@ def test_a_server_that_comes_back_after_a_load_has_all_of_it(faulty, own_server)
     server.stop(own_server)
     faulty.set(f"milvus.uri={server.start(own_server).uri}")
 
-    faulty.intact("Milvus stopped after a load", "server stop, start")
+    faulty.recover("Milvus stopped after a load", "server stop, start")
 
 
 def test_a_server_that_comes_back_empty_is_filled_without_embedding_again(faulty, own_server):

@@ -4,7 +4,14 @@ import pytest
 from lakevec.jobs.errors import LakevecError
 from lakevec.jobs.lake import stream
 from lakevec.jobs.lake.listing import listings
-from lakevec.jobs.lake.stream import StreamEndedError, has_checkpoint, run_stream, was_cut_off, work_off
+from lakevec.jobs.lake.stream import (
+    StreamEndedError,
+    StreamFailedError,
+    has_checkpoint,
+    run_stream,
+    was_cut_off,
+    work_off,
+)
 from lakevec.jobs.lake.tables import DOCUMENTS
 from tenacity import wait_none
 
@@ -94,6 +101,15 @@ def test_a_stream_that_goes_on_ends_between_two_micro_batches_and_leaves_what_it
     stopping.clear()
     run_stream(listings(spark, str(source), [], []), checkpoint, leave, (stopping, 0.1))
     assert was_cut_off(checkpoint)
+
+
+def test_what_is_said_of_a_failed_stream_is_its_cause_and_not_its_stack():
+    whole = (
+        "[STREAM_FAILED] Query [id = 1] failed\n\tat org.apache\nCaused by: java.io.IOException: No space left\n\tat x"
+    )
+    error = StreamFailedError("/lake/_checkpoints/chunk", whole)
+    assert "java.io.IOException: No space left. What was committed stays" in str(error)
+    assert error.whole == whole
 
 
 def test_a_stream_whose_python_worker_came_too_late_is_begun_again_and_no_other(monkeypatch):
