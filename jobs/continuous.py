@@ -14,7 +14,7 @@ from typing import Any
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
 from .chunk import chunk
-from .embed import embed
+from .embed import embed, keep_loaded
 from .errors import ConfigurationError, LakeBusyError
 from .flow import Flow
 from .ingest import ingest
@@ -57,7 +57,7 @@ def run_continuous(
         opened(settings, stages, progress) as work,
         # Spark's start put its own handler of SIGINT in place, which cancels all jobs.
         ended_by_signals(flow),
-        ThreadPoolExecutor(len(stages)) as pool,
+        ThreadPoolExecutor(len(stages) + 1) as pool,
     ):
         run = {
             "ingest": lambda: ingest(work.lake, settings, progress, allow_deletes, flow),
@@ -65,6 +65,9 @@ def run_continuous(
             "embed": lambda: embed(work.lake, settings, progress, flow),
             "load": lambda: load_as_it_changes(work, settings, progress, flow, report, "embed" in stages),
         }
+        if "embed" in stages:
+            # What it meets, the stage meets as well, and tells.
+            pool.submit(keep_loaded, work.lake, settings, flow)
         futures = {pool.submit(kept_up, stage, run[stage], flow, progress, report): stage for stage in stages}
         try:
             while wait(futures, HEARTBEAT_SECONDS, FIRST_EXCEPTION).not_done and not any(

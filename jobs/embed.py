@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import pandas as pd
@@ -16,7 +17,7 @@ from .flow import Flow, turn
 from .lake.changes import Keys, apply, keys_of, last_changes, reconcile, without_parent
 from .lake.lake import Lake
 from .lake.ranges import range_of
-from .lake.session import materialised, parallel_tasks
+from .lake.session import materialised, parallel_tasks, workers_of_their_own
 from .lake.stream import StreamEndedError, work_off
 from .lake.tables import CHUNKS, EMBEDDINGS, VECTORS
 from .progress import Progress
@@ -25,6 +26,9 @@ from .settings import Model as ModelSettings
 
 # The first piece of a run, per task: enough to measure a rate, small enough to fail early.
 FIRST_PIECE = 32
+
+# Less than the minute that Spark leaves idle Python workers.
+REST_SECONDS = 40.0
 
 # Pieces are cut by the first eight hex digits of the content hash.
 HASH_RANGES = 16**8
@@ -135,13 +139,31 @@ def embed_missing(
             if not embedded:
                 continue
             begun = time.monotonic()
-            vectors = piece.repartition(min(pieces.tasks, embedded)).select(
-                "content_hash", F.lit(lake.model.id).alias("model_id"), to_vector("embedded").alias("vector")
-            )
+            with model_workers(lake):
+                vectors = piece.repartition(min(pieces.tasks, embedded)).select(
+                    "content_hash", F.lit(lake.model.id).alias("model_id"), to_vector("embedded").alias("vector")
+                )
             lake.tables.append(VECTORS, vectors)
             advance(embedded)
             pieces.took(embedded, time.monotonic() - begun)
     return number
+
+
+def model_workers(lake: Lake) -> AbstractContextManager[None]:
+    return workers_of_their_own(lake.tables.spark, "model")
+
+
+def keep_loaded(lake: Lake, settings: Settings, flow: Flow) -> None:
+    """Load the model before the first text comes, and keep it: Spark ends workers that rest for a minute."""
+    tasks = parallel_tasks(lake.tables.spark)
+    to_vector = embedding_udf(lake.model, settings.model)
+    while not flow.stopping.is_set():
+        with model_workers(lake):
+            texts = (
+                lake.tables.spark.range(0, tasks, 1, tasks).select(F.lit(".").alias("text")).select(to_vector("text"))
+            )
+        texts.write.format("noop").mode("overwrite").save()
+        flow.rest(REST_SECONDS)
 
 
 def hash_at(place: int) -> str:

@@ -135,6 +135,26 @@ def delta_version(spark: SparkSession, path: str) -> int | None:
         return None
 
 
+@contextlib.contextmanager
+def workers_of_their_own(spark: SparkSession, name: str) -> Iterator[None]:
+    """Functions that are put to use meanwhile run in Python workers that run no others.
+
+    Spark hands a task to any worker that rests; workers with another environment are others. So a model
+    is loaded by as many workers as there are tasks at once, and not by all that ever parsed a file.
+    """
+    try:
+        environment = spark.sparkContext.environment
+    except PySparkException:
+        # Spark Connect has no sparkContext; there each session has its workers.
+        yield
+        return
+    environment["LAKEVEC_WORKERS"] = name
+    try:
+        yield
+    finally:
+        del environment["LAKEVEC_WORKERS"]
+
+
 def parallel_tasks(spark: SparkSession) -> int:
     """How many tasks run at once: what work is cut by."""
     master = spark.conf.get("spark.master", "") or ""
