@@ -89,6 +89,7 @@ class Sweeping:
 
     def measured(self, setting: Setting, seconds: float, weight: Weight, bare: float) -> Candidate | None:
         """One search setting as a run; None where what was measured is not the index."""
+        begun = time.monotonic()
         found = measure(searching(self.client, self.name, list(self.rows)), setting, self.sets, self.seed, bare)
         if found.wrong:
             self.skip(setting, f"invalid: {found.wrong}")
@@ -101,7 +102,8 @@ class Sweeping:
             "rows_without_index": round(bare * sum(self.rows.values())),
             **self.judged(setting, found),
         }
-        run_id = self.run.child(setting, metrics, {"memory_by": weight.way}, per_query(self.sets[0], found))
+        tags, table = {"memory_by": weight.way}, per_query(self.sets[0], found)
+        run_id = self.run.child(setting, metrics, tags, table, seconds=time.monotonic() - begun)
         deciding = found.deciding
         candidate = Candidate(setting, deciding, found.p99_ms, found.qps[CLIENTS], weight.memory_bytes, run_id)
         self.candidates.append(candidate)

@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -62,10 +63,12 @@ class Sweep:
         tags: Mapping[str, str],
         table: Mapping[str, Sequence[Any]] | None,
         failed: bool = False,
+        seconds: float = 0.0,
     ) -> str:
-        """A run of one setting. table: per-query results, by column."""
+        """A run of one setting, which took `seconds` until now. table: per-query results, by column."""
         run = self.client.create_run(
             self.experiment_id,
+            start_time=round(1000 * (time.time() - seconds)),
             run_name=setting.name,
             tags={"mlflow.parentRunId": self.run_id, **self.shared, **tags},
         ).info.run_id

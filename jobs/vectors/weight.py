@@ -3,7 +3,7 @@
 # pymilvus declares its clients' results as coroutines too.
 # pyright: reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,12 +52,19 @@ class Scales:
         """Bytes of the index files of the collection's segments."""
         assert self.files
         wanted = {str(each.segment_id) for each in self.client.list_loaded_segments(self.collection)}
-        total = 0
-        # <build>/<version>/<partition>/<segment>/<file>
-        for folder in self.files.glob("*/*/*/*"):
-            if folder.name in wanted:
-                total += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        return total
+        return newest_bytes(self.files, wanted)
+
+
+def newest_bytes(files: Path, segments: Collection[str]) -> int:
+    """Bytes of the newest build of each segment; those before it are removed some minutes later.
+
+    files: holds <build>/<version>/<partition>/<segment>/<file>, builds being numbered.
+    """
+    newest: dict[str, Path] = {}
+    for folder in sorted(files.glob("*/*/*/*"), key=lambda path: int(path.parts[-4])):
+        if folder.name in segments:
+            newest[folder.name] = folder
+    return sum(path.stat().st_size for folder in newest.values() for path in folder.rglob("*") if path.is_file())
 
 
 def scales_for(settings: Settings, client: MilvusClient, collection: str, dimension: int) -> Scales:

@@ -1,7 +1,7 @@
 import pytest
 from lakevec.jobs.vectors.index import VectorIndex
 from lakevec.jobs.vectors.segments import Segment, fault
-from lakevec.jobs.vectors.weight import Scales, Weight, computed_bytes
+from lakevec.jobs.vectors.weight import Scales, Weight, computed_bytes, newest_bytes
 
 INDEXED, SMALL, BARE = Segment(6000, True), Segment(500, False), Segment(6000, False)
 
@@ -27,6 +27,14 @@ def test_a_search_measures_the_index_only_where_every_segment_that_can_have_one_
 )
 def test_what_is_computed_is_about_what_a_server_writes(kind, build, written):
     assert computed_bytes(kind, build, 6000, 384) == pytest.approx(written, rel=0.15)
+
+
+def test_of_a_segment_s_index_files_the_newest_build_counts(tmp_path):
+    for build, segment, size in (("9", "a", 100), ("10", "a", 30), ("10", "b", 5), ("11", "other", 7)):
+        folder = tmp_path / build / "1" / "77" / segment
+        folder.mkdir(parents=True)
+        (folder / "IVF_0").write_bytes(b"." * size)
+    assert newest_bytes(tmp_path, {"a", "b"}) == 35
 
 
 def test_small_segments_weigh_what_their_vectors_do():
