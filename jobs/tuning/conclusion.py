@@ -11,12 +11,12 @@ from ..errors import LakevecError
 from ..vectors.index import VectorIndex
 from .champion import Registered, register, registered_name
 from .choice import Choice, choose
+from .grid import K
 from .measures import averages
 from .plots import pareto_plots
 from .subject import Subject
 from .sweep import Sweeping, quality_metrics
 from .tracking import Sweep
-from .truth import DEEPEST
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def concluded(subject: Subject, sweeping: Sweeping, run: Sweep) -> Conclusion:
     exact_quality = None
     if documents := sweeping.documents:
         judged = next(each for each in sweeping.sets if each.queries is documents.queries)
-        by_question = documents.quality([each.keys[:DEEPEST] for each in judged.truth])
+        by_question = documents.quality([each.keys[:K] for each in judged.truth])
         exact_quality = averages(by_question)
         run.log(
             run.run_id,

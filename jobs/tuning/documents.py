@@ -32,7 +32,10 @@ class Documents:
         return self.known
 
     def quality(self, answers: Sequence[Sequence[str]]) -> dict[str, dict[str, float]]:
-        """nDCG@10, MRR@10 and hit@10 of each judged question. answers: passages of each question, best first."""
+        """nDCG@10, MRR@10 and hit@10 of each judged question, from the documents of the passages that a search gives.
+
+        answers: passages of each question, best first; of exact search as many as of an index.
+        """
         document_of = self.of(key for keys in answers for key in keys)
         ranked = {
             question: ranked_documents(keys, document_of)

@@ -14,6 +14,8 @@ from .query_sets import QuerySet
 from .truth import DEEPEST
 
 CLIENTS = 8
+# Of the searches by all clients: the median of so many rates counts, so that a moment's load does not.
+ROUNDS = 3
 WARM_UP = 50
 # A quantile at 99 of 100 wants some hundred searches, whatever the number of queries.
 LEAST_TIMED = 300
@@ -31,8 +33,11 @@ Search = Callable[[list, int, dict[str, int]], Found]
 
 @dataclass(frozen=True)
 class Answers:
-    """A query set's answers. ids: of its DEEPEST hits. recall: by depth, of each query; intervals: the same as
-    means. exact_share: how many hits have the score that exact search gives them."""
+    """A query set's answers.
+
+    ids: of its K hits, with the setting's own parameters. recall: by depth, of each query; intervals: the same
+    as means. exact_share: how many hits have the score that exact search gives them.
+    """
 
     ids: list[list[str]]
     recall: Mapping[int, np.ndarray]
@@ -43,11 +48,12 @@ class Answers:
 @dataclass(frozen=True)
 class Measurement:
     """answers: by query set. milliseconds: of each timed search for K hits, by one client. qps: searches a
-    second by number of clients."""
+    second by number of clients; spread: the lowest and highest rate of all clients."""
 
     answers: Mapping[str, Answers]
     milliseconds: np.ndarray
     qps: Mapping[int, float]
+    spread: tuple[float, float]
     wrong: str | None = None
 
     @property
@@ -80,7 +86,7 @@ def measure(search: Search, setting: Setting, sets: Sequence[Judged], seed: int,
         near = shallow.found if judged is first else batched(search, setting, judged.queries, K)
         answers[judged.queries.name] = answered(near, batched(search, setting, judged.queries, DEEPEST), judged, seed)
     wrong = flattered(setting, answers[first.queries.name].exact_share, bare_share)
-    return Measurement(answers, shallow.milliseconds, shallow.qps, wrong)
+    return Measurement(answers, shallow.milliseconds, shallow.qps, shallow.spread, wrong)
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,7 @@ class Timed:
     found: Found
     milliseconds: np.ndarray
     qps: Mapping[int, float]
+    spread: tuple[float, float]
 
 
 def timed(search: Search, setting: Setting, queries: QuerySet) -> Timed:
@@ -109,12 +116,17 @@ def timed(search: Search, setting: Setting, queries: QuerySet) -> Timed:
         milliseconds.append(1000 * (time.perf_counter() - begun))
         found[number] = hits
     with ThreadPoolExecutor(CLIENTS) as pool:
-        begun = time.perf_counter()
-        for _ in pool.map(one, turns):
-            pass
-        seconds = time.perf_counter() - begun
+        rates = [rate(pool, one, turns[begin::ROUNDS]) for begin in range(ROUNDS)]
     alone = 1000 * len(turns) / sum(milliseconds)
-    return Timed(found, np.array(milliseconds), {1: alone, CLIENTS: len(turns) / seconds})
+    return Timed(found, np.array(milliseconds), {1: alone, CLIENTS: float(np.median(rates))}, (min(rates), max(rates)))
+
+
+def rate(pool: ThreadPoolExecutor, one: Callable[[int], object], turns: Sequence[int]) -> float:
+    """Searches a second of all clients together."""
+    begun = time.perf_counter()
+    for _ in pool.map(one, turns):
+        pass
+    return len(turns) / (time.perf_counter() - begun)
 
 
 def batched(search: Search, setting: Setting, queries: QuerySet, k: int) -> Found:
@@ -132,7 +144,7 @@ def answered(near: Found, deep: Found, judged: Judged, seed: int) -> Answers:
     near_ids, deep_ids = (without_own(found, queries.own) for found in (near, deep))
     recall = {depth: recalls(near_ids if depth <= K else deep_ids, truth, depth) for depth in DEPTHS}
     return Answers(
-        deep_ids,
+        near_ids,
         recall,
         {depth: interval(values, seed) for depth, values in recall.items()},
         exact_share(near, truth),

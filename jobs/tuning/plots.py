@@ -9,6 +9,7 @@ from .choice import Candidate, frontier
 # Colour-blind safe (Okabe and Ito).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 MARKERS = "osD^vP*X"
+SHOWN_BELOW = 0.1
 
 
 def pareto_plots(candidates: Sequence[Candidate], champion: Candidate, target: float, title: str, folder: Path) -> None:
@@ -45,8 +46,11 @@ def side_by_side(sweeps: Mapping[str, Sequence[Candidate]], target: float) -> An
 
 def finish(axes: Any, target: float, measured: str, title: str) -> None:
     axes.axhline(target, color="#888888", linestyle=":", linewidth=1)
-    axes.annotate(f"target {target:g}", (1, target), xycoords=("axes fraction", "data"), ha="right", va="bottom")
+    axes.annotate(f" target {target:g}", (0, target), xycoords=("axes fraction", "data"), va="bottom", fontsize=8)
     axes.set_xscale("log")
+    for ticks in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        ticks("{x:,.0f}")
+    axes.tick_params(axis="x", which="both", labelsize=8)
     axes.set_xlabel(measured)
     axes.set_ylabel("recall@10")
     axes.set_title(title)
@@ -99,4 +103,16 @@ def figure(
         label=f"chosen: {champion.setting.name}",
     )
     finish(axes, target, measured, title)
+    # Far below the target, nobody looks for differences; above it they are small.
+    least = target - SHOWN_BELOW
+    below = sum(each.recall.mean < least for each in candidates)
+    if below:
+        axes.set_ylim(least, 1 + SHOWN_BELOW / 20)
+        axes.annotate(
+            f"{below} settings with less recall are not shown",
+            (0.99, 0.01),
+            xycoords="axes fraction",
+            ha="right",
+            fontsize=8,
+        )
     return made

@@ -150,6 +150,7 @@ def metrics_of(found: Measurement) -> dict[str, float]:
         "latency_p95_ms": found.quantile(95),
         "latency_p99_ms": found.quantile(99),
         **{f"qps_{clients}_clients": rate for clients, rate in found.qps.items()},
+        **dict(zip((f"qps_{CLIENTS}_clients_low", f"qps_{CLIENTS}_clients_high"), found.spread, strict=True)),
     }
     for name, answers in found.answers.items():
         metrics |= recall_metrics(answers, "" if name == SAMPLED else f"{name}_")
