@@ -4,8 +4,11 @@ The live collection serves on meanwhile: builds happen on a shadow of it.
 """
 
 import json
+import signal
+import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -87,7 +90,7 @@ def tune(
     if questions:
         # What is wrong with them is told before anything is started.
         read_questions(questions)
-    with locked(settings, "tune", [TUNE]):
+    with ended_by_sigterm(), locked(settings, "tune", [TUNE]):
         lake = open_lake(spark_session(settings.spark), settings)
         store = store_for(settings.mlflow, lake.tables.path)
         version = lake.tables.version(EMBEDDINGS)
@@ -104,6 +107,19 @@ def tune(
                 if applying:
                     report = replace(report, applied=applied(subject, choice, report, sets, run, seed, progress))
                 return report
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does: what was made is taken away."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def refuse_explicit(settings: Settings) -> None:

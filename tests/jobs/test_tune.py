@@ -1,4 +1,5 @@
 import json
+import signal
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -160,7 +161,7 @@ def test_a_sweep_measures_logs_and_chooses_and_leaves_nothing_behind(embedded, t
     assert read_routes(client, alias) == routes
 
     def interrupted(*_):
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr("lakevec.jobs.tune.fill", interrupted)
     with pytest.raises(KeyboardInterrupt):
