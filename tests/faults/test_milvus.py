@@ -87,6 +87,7 @@ def test_a_server_that_comes_back_after_a_load_has_all_of_it(faulty, own_server)
     faulty.recover("Milvus stopped after a load", "server stop, start")
 
 
+@pytest.mark.quick
 def test_a_server_that_comes_back_empty_is_filled_without_embedding_again(faulty, own_server):
     faulty.prepare()
     faulty.lakehouse.run()

@@ -131,6 +131,7 @@ def indexed(lakehouse, tmp_path):
     return lakehouse
 
 
+@pytest.mark.slow
 def test_readers_miss_nothing_while_all_ranges_are_made_anew_in_waves_and_after_a_crash(indexed, monkeypatch, capsys):
     rows = indexed.assert_mirrored()
     settings = with_milvus(indexed, **TWO_WAVES)

@@ -8,6 +8,7 @@ from pyspark.sql import functions as F
 BROKEN = b"%PDF-1.7 nothing more"
 
 
+@pytest.mark.slow
 def test_quarantined_files_are_read_again_when_they_change_or_are_asked_for(lakehouse):
     def again(path=None):
         return retry(lakehouse.settings, path, Progress(terminal=False))

@@ -85,6 +85,7 @@ def test_an_edit_embeds_its_own_section_alone_and_a_rename_embeds_nothing(lakeho
     assert {hit.uri.rsplit("/", 1)[1] for hit in lakehouse.search("receipts").hits} == {"rules.md"}
 
 
+@pytest.mark.slow
 def test_a_date_moved_to_another_year_leaves_nothing_behind(lakehouse):
     lakehouse.write("handbook.md", HANDBOOK, modified=1_700_000_000)
     lakehouse.write("other.md", HANDBOOK.replace("Handbook", "Other"), modified=1_700_000_000)
@@ -104,6 +105,7 @@ def test_a_date_moved_to_another_year_leaves_nothing_behind(lakehouse):
     assert {hit.doc_timestamp for hit in moon.hits} == {datetime(1969, 7, 20, tzinfo=UTC)}
 
 
+@pytest.mark.slow
 def test_a_checkpoint_deleted_after_a_deletion_leaves_no_orphan(lakehouse):
     lakehouse.write("handbook.md", HANDBOOK)
     lakehouse.write("list.mbox", message(1, 2021))
@@ -119,6 +121,7 @@ def test_a_checkpoint_deleted_after_a_deletion_leaves_no_orphan(lakehouse):
     assert [hit.title for hit in lakehouse.search("leave").hits] == ["Shipment 1"]
 
 
+@pytest.mark.slow
 def test_a_milvus_that_came_back_empty_fills_itself(lakehouse, empty_milvus):
     lakehouse.write("handbook.md", HANDBOOK)
     rows = lakehouse.run().loaded
@@ -135,7 +138,7 @@ def test_all_documents_gone_empties_the_index(lakehouse):
     rows = lakehouse.run().loaded
 
     (lakehouse.source / "handbook.md").unlink()
-    report = lakehouse.run()
+    report = lakehouse.run(allow_deletes=True)
 
     assert (report.deleted, report.removed) == (1, rows)
     assert lakehouse.assert_mirrored() == 0
@@ -170,6 +173,7 @@ def test_chunks_are_ranges_of_their_documents_and_what_milvus_cannot_hold_is_cut
     assert lakehouse.assert_mirrored() == len(chunks)
 
 
+@pytest.mark.slow
 def test_search_with_a_flat_index_agrees_with_brute_force(lakehouse):
     lakehouse.settings = lakehouse.settings.model_copy(
         update={"index": lakehouse.settings.index.model_copy(update={"type": "FLAT"})}

@@ -53,6 +53,7 @@ def newer_definitions(monkeypatch):
     monkeypatch.setattr(migration, "TABLES", tables)
 
 
+@pytest.mark.slow
 def test_an_older_lake_is_migrated_by_the_next_run_with_changes_on_their_way(lakehouse, newer_definitions, monkeypatch):
     tables = lakehouse_of_version_1(lakehouse, monkeypatch)
 
