@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame
 
 from .carry_out import Work, carry_out, drop_replaced
 from .generations import builds, last_generations, repaired_history
-from .lake.feed import embedding_changes
+from .lake.feed import EmbeddingChanges, embedding_changes
 from .lake.freshness import RunMetrics
 from .lake.history import corrections, write_rows
 from .lake.lake import Lake
@@ -76,7 +76,7 @@ def follow(
     version = lake.tables.version(EMBEDDINGS)
     published = read_routes(client, alias)
     followed = published if published and published.lake_id == lake.lake_id else None
-    changes = embedding_changes(lake.tables, followed.version if followed else -1, version)
+    changes = changes_since(followed, lake, version)
     foretold = foretold_rows(followed, changes)
     desired = lake_rows(lake, version) if foretold is None else foretold
     limit = sys.maxsize
@@ -117,7 +117,8 @@ def follow(
     mirror = settle(mirror, work, actions, progress)
     work.done.removed += removed_rows(mirror, present, actions)
 
-    work.routes = replace(work.routes, version=version, rows=mirror.desired)
+    commit = lake.tables.commit(EMBEDDINGS, version)
+    work.routes = replace(work.routes, version=version, commit=commit, rows=mirror.desired)
     if work.routes != published:
         publish(client, alias, work.routes)
     if metrics and not (changes and changes.rows is None):
@@ -127,6 +128,13 @@ def follow(
         write_rows(lake.tables, corrections(history, work.routes.generations, work.made, collection))
     log_builds(builds(mirror, work.routes.index, work.made), settings.mlflow, lake.tables.path)
     return work.done
+
+
+def changes_since(routes: Routes | None, lake: Lake, version: int) -> EmbeddingChanges | None:
+    """What happened to `embeddings` since the routes; None where that is not known, or the lake has another past."""
+    if routes is None or (routes.commit and routes.commit != lake.tables.commit(EMBEDDINGS, routes.version)):
+        return None
+    return embedding_changes(lake.tables, routes.version, version)
 
 
 def decide(mirror: Mirror, present: Mapping[str, int], anew: Collection[str]) -> list[RangeAction]:

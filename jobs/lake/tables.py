@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from delta.tables import DeltaTable
+from pyarrow import fs
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import (
@@ -23,7 +24,9 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
+from ...udfs.keys import bytes_hash
 from .session import delta_version
+from .storage import storage
 
 # A new version adds tables, and columns that may be null: migration.py.
 SCHEMA_VERSION = "2"
@@ -269,6 +272,9 @@ METRICS = Table(
     ),
 )
 
+# Of a commit's log, enough to hold what is said of the commit itself.
+COMMIT_BYTES = 8_192
+
 TABLES = (FILES, DOCUMENTS, CHUNKS, VECTORS, EMBEDDINGS, PARTITIONS, METRICS)
 
 
@@ -370,6 +376,21 @@ class LakeTables:
         if not self.catalog_schema and (found := delta_version(self.spark, f"{self.path}/{table.name}")) is not None:
             return found
         return self.delta(table).history(1).select("version").first()[0]  # pyright: ignore[reportOptionalSubscript]
+
+    def commit(self, table: Table, version: int) -> str | None:
+        """A hash of this commit, which tells it from another of the same number.
+
+        A table whose folder was restored from a backup writes the numbers of what it lost anew. None in a
+        catalogue, which keeps its folders to itself, and for a commit whose log was cleaned up.
+        """
+        if self.catalog_schema:
+            return None
+        system, path = storage(f"{self.path}/{table.name}/_delta_log/{version:020}.json")
+        if system.get_file_info(path).type != fs.FileType.File:
+            return None
+        with system.open_input_stream(path) as log:
+            # Delta's first line is the commit's own: when, by what, under which id.
+            return bytes_hash(log.read(COMMIT_BYTES))
 
     def quarantine(self) -> DataFrame:
         """Files that could not be turned into documents, and why: (uri, stage, error_class, ...).

@@ -31,6 +31,7 @@ ROUTES_NAME = re.compile(r"_routes_\d+$")
 class Routes:
     """What is live. `version` is the version of `embeddings` that Milvus wholly holds; -1: none.
 
+    commit: of that version, which tells whether the lake still has the past that it had (None: not known).
     rows: of each time range in that version, so that the next load need not count the table.
     """
 
@@ -40,6 +41,7 @@ class Routes:
     model_name: str
     index: VectorIndex
     version: int = -1
+    commit: str | None = None
     generations: Mapping[str, int] = field(default_factory=dict)
     rows: Mapping[str, int] | None = None
 

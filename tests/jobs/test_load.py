@@ -273,3 +273,23 @@ def test_a_change_feed_that_was_vacuumed_leaves_nothing_behind(bench):
 
     assert bench.load() == (3, 1, [], ["2023", "2024"])
     assert bench.in_milvus() == bench.in_lake()
+
+
+def test_a_lake_that_was_restored_from_a_backup_is_not_taken_for_the_one_that_milvus_followed(bench):
+    lake = bench.lake.tables
+    bench.fill(passage("k1", 2023), passage("k2", 2023))
+    shutil.copytree(lake.path, bench.folder / "backup")
+    bench.write(passage("k1", 2023, text="lost"))
+    bench.load()
+    followed = read_routes(bench.client, bench.name).version
+
+    shutil.rmtree(lake.path)
+    shutil.copytree(bench.folder / "backup", lake.path)
+    # As in a process of its own.
+    lake.spark._jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()
+    bench.write(passage("k2", 2023, text="new"))
+    assert lake.version(EMBEDDINGS) == followed
+
+    assert bench.load() == (2, 0, [], ["2023"])
+    assert bench.in_milvus() == bench.in_lake() == [("2023", "k1", "text"), ("2023", "k2", "new")]
+    assert bench.load() == (0, 0, [], [])

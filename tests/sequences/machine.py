@@ -25,7 +25,8 @@ from .written import Passage, Unreadable, edited, in_words, new_content, redated
 FIRST_WRITE = 1_700_000_000
 YEAR = 31_556_952
 FILES = ("a.md", "b.md", "ö ß/c.md", "2018 plan.md", "d.txt", "2022-05 e.txt", "f.mbox", "g.mbox")
-BROKEN = (b"\x00\x01\x02 nothing that is read", b"", b" \n")
+# A third of control characters is no text in any encoding.
+BROKEN = (bytes(range(1, 9)) * 3 + b" nothing that is read", b"", b" \n")
 MOST_RUNS = 4
 STAGES = ("ingest", "chunk", "embed", "load")
 FIELDS = (

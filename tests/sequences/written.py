@@ -183,10 +183,10 @@ def passages_of(uri: str, part: str, title: str, at: datetime, sections: tuple[S
 
 
 def date_of_file(uri: str, modified: int) -> datetime:
-    """The year that begins its name, else when it was modified."""
+    """The year, or year and month, that begin its name, else when it was modified."""
     name = uri.rpartition("/")[2]
     if name[:4].isdigit():
-        return datetime(int(name[:4]), 1, 1, tzinfo=UTC)
+        return datetime(int(name[:4]), int(name[5:7]) if name[4] == "-" else 1, 1, tzinfo=UTC)
     return datetime.fromtimestamp(modified, UTC)
 
 

@@ -65,7 +65,9 @@ def parse_mbox(data: bytes, name: str) -> list[Document]:
 def messages(data: bytes) -> Iterator[tuple[str, bytes]]:
     """The messages of an mbox, each with the end of the line that opens it ("ana@example.org Fri May ...")."""
     opening = [found for found in FROM_LINE.finditer(data) if is_opening(data, found)]
-    ends = [found.start() for found in opening[1:]] + [len(data)]
+    if not opening and data.strip():
+        raise ParseError('it is no mbox: no line "From ..." opens a message in it')
+    ends = [*[found.start() for found in opening[1:]], len(data)][: len(opening)]
     for found, end in zip(opening, ends, strict=True):
         written = QUOTED_FROM.sub(rb"\1", data[found.end() + 1 : end])
         yield found[0][5:].decode("utf-8", "replace").strip(), written

@@ -181,6 +181,11 @@ def mbox(*messages: str) -> dict[str, str]:
     return {document.part: document.text for document in parse_mbox("".join(messages).encode(), "a.mbox")}
 
 
+def test_what_holds_no_message_is_no_mbox():
+    with pytest.raises(ParseError, match="no mbox"):
+        parse_mbox(b"\x01\x02 something else", "a.mbox")
+
+
 def test_an_mbox_is_a_document_per_message():
     parts = mbox(ONE, TWO, THREE)
     assert list(parts) == ["<1@example.org>", "hash:" + list(parts)[1].removeprefix("hash:"), "<3@example.org>"]
