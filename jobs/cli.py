@@ -70,41 +70,43 @@ AllowDeletes = Annotated[bool, typer.Option("--allow-deletes", help="Believe a s
 
 @app.command()
 def run(
-    context: typer.Context, once: Once = True, continuous: Continuous = False, allow_deletes: AllowDeletes = False
+    context: typer.Context, once: Once = False, continuous: Continuous = False, allow_deletes: AllowDeletes = False
 ) -> None:
     """All stages, until the index equals the source."""
-    stages(context, None, continuous, allow_deletes)
+    stages(context, None, once, continuous, allow_deletes)
 
 
 @app.command()
 def ingest(
-    context: typer.Context, once: Once = True, continuous: Continuous = False, allow_deletes: AllowDeletes = False
+    context: typer.Context, once: Once = False, continuous: Continuous = False, allow_deletes: AllowDeletes = False
 ) -> None:
     """Files -> documents: read and parse what is new, changed or gone."""
-    stages(context, "ingest", continuous, allow_deletes)
+    stages(context, "ingest", once, continuous, allow_deletes)
 
 
 @app.command()
-def chunk(context: typer.Context, once: Once = True, continuous: Continuous = False) -> None:
+def chunk(context: typer.Context, once: Once = False, continuous: Continuous = False) -> None:
     """Documents -> chunks."""
-    stages(context, "chunk", continuous)
+    stages(context, "chunk", once, continuous)
 
 
 @app.command()
-def embed(context: typer.Context, once: Once = True, continuous: Continuous = False) -> None:
+def embed(context: typer.Context, once: Once = False, continuous: Continuous = False) -> None:
     """Chunks -> embeddings: embed every new text once."""
-    stages(context, "embed", continuous)
+    stages(context, "embed", once, continuous)
 
 
 @app.command()
-def load(context: typer.Context, once: Once = True, continuous: Continuous = False) -> None:
+def load(context: typer.Context, once: Once = False, continuous: Continuous = False) -> None:
     """Embeddings -> Milvus."""
-    stages(context, "load", continuous)
+    stages(context, "load", once, continuous)
 
 
-def stages(context: typer.Context, only: str | None, continuous: bool, allow_deletes: bool = False) -> None:
+def stages(context: typer.Context, only: str | None, once: bool, continuous: bool, allow_deletes: bool = False) -> None:
     invocation: Invocation = context.obj
     with failures_told(invocation):
+        if once and continuous:
+            raise ConfigurationError("--once ends and --continuous goes on: give one of them.")
         settings = invocation.settings()
         # Spark and the rest are imported when they are needed: --help answers at once.
         from .continuous import run_continuous

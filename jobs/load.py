@@ -132,7 +132,10 @@ def follow(
 
 def changes_since(routes: Routes | None, lake: Lake, version: int) -> EmbeddingChanges | None:
     """What happened to `embeddings` since the routes; None where that is not known, or the lake has another past."""
-    if routes is None or (routes.commit and routes.commit != lake.tables.commit(EMBEDDINGS, routes.version)):
+    if routes is None:
+        return None
+    found = lake.tables.commit(EMBEDDINGS, routes.version)
+    if found and routes.commit and found != routes.commit:
         return None
     return embedding_changes(lake.tables, routes.version, version)
 

@@ -78,6 +78,7 @@ def test_the_stages_run_one_by_one(lakehouse, lakevec):
         ((), ("server", "start"), "has no local server to start"),
         (("source.path=",), ("run",), "source.path is not set"),
         ((), ("frobnicate",), "No such command"),
+        ((), ("run", "--once", "--continuous"), "give one of them"),
         ((), ("search",), "Missing argument"),
     ],
 )

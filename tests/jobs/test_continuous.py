@@ -6,7 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from lakevec.jobs.continuous import may_pass
+from lakevec.jobs.continuous import ended_by_signals, may_pass
 from lakevec.jobs.errors import ConfigurationError, MilvusError
 from lakevec.jobs.flow import Flow, Turns
 from lakevec.jobs.guard import Guard
@@ -160,6 +160,21 @@ def test_a_slow_listing_is_made_less_often():
     flow = Flow(Pipeline(trigger_seconds=2))
     assert flow.next_listing(100.0, 0.01) == 102.0
     assert flow.next_listing(100.0, 1.5) == 115.0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_flow_and_the_next_one_does_what_it_did_before(number):
+    flow, caught = Flow(Pipeline()), []
+    before = signal.signal(number, lambda *_: caught.append(number))
+    try:
+        with ended_by_signals(flow):
+            signal.raise_signal(number)
+            assert flow.stopping.wait(10)
+            assert caught == []
+            signal.raise_signal(number)
+        assert caught == [number]
+    finally:
+        signal.signal(number, before)
 
 
 def test_only_what_cannot_pass_ends_a_stage_at_once():
