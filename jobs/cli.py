@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from .errors import ConfigurationError, LakevecError
+from .errors import ConfigurationError, LakevecError, cause_of
 from .in_words import (
     print_forget,
     print_hits,
@@ -292,7 +292,7 @@ def moment(text: str | None, option: str) -> datetime | None:
 
 @contextmanager
 def failures_told(invocation: Invocation):
-    """Turn errors into a message and an exit status: those raised on purpose, and the first line of all others."""
+    """Turn errors into a message and an exit status: those raised on purpose, and the cause of all others."""
     try:
         yield
     except LakevecError as error:
@@ -304,8 +304,7 @@ def failures_told(invocation: Invocation):
         # Nobody reads on (`lakevec search ... | head`): no failure of ours.
         raise
     except Exception as error:
-        first_line = next(filter(None, map(str.strip, str(error).splitlines())), "it gave no reason")
-        tell(invocation, error, first_line, f" ({type(error).__name__}). {whole_story(error)}")
+        tell(invocation, error, cause_of(str(error)), f" ({type(error).__name__}). {whole_story(error)}")
         raise typer.Exit(1) from error
 
 

@@ -17,6 +17,7 @@ from .chunk import chunk
 from .embed import embed, keep_loaded
 from .errors import ConfigurationError, LakeBusyError
 from .flow import Flow
+from .guard import guard_of
 from .ingest import ingest
 from .lake.session import with_more_slots
 from .lake.tables import EMBEDDINGS
@@ -53,21 +54,21 @@ def run_continuous(
     flow = Flow(settings.pipeline, set(STAGES[:3]) <= set(stages), stages_at_once(settings))
     settings = settings.model_copy(update={"spark": with_more_slots(settings.spark)})
     with (
-        ended_by_signals(flow),
+        ended_by_signals(flow) as take_signals,
         opened(settings, stages, progress) as work,
-        # Spark's start put its own handler of SIGINT in place, which cancels all jobs.
-        ended_by_signals(flow),
         ThreadPoolExecutor(len(stages) + 1) as pool,
     ):
+        # Spark's start put its own handler of SIGINT in place, which cancels all jobs.
+        take_signals()
+        guard = guard_of(settings, allow_deletes) if "ingest" in stages else None
         run = {
-            "ingest": lambda: ingest(work.lake, settings, progress, allow_deletes, flow),
+            "ingest": lambda: ingest(work.lake, settings, progress, guard, flow),
             "chunk": lambda: chunk(work.lake, progress, flow),
             "embed": lambda: embed(work.lake, settings, progress, flow),
             "load": lambda: load_as_it_changes(work, settings, progress, flow, report, "embed" in stages),
         }
         if "embed" in stages:
-            # What it meets, the stage meets as well, and tells.
-            pool.submit(keep_loaded, work.lake, settings, flow)
+            pool.submit(keep_loaded, work.lake, settings, progress, flow)
         futures = {pool.submit(kept_up, stage, run[stage], flow, progress, report): stage for stage in stages}
         try:
             while wait(futures, HEARTBEAT_SECONDS, FIRST_EXCEPTION).not_done and not any(
@@ -92,10 +93,13 @@ def stages_at_once(settings: Settings) -> int:
 
 
 @contextmanager
-def ended_by_signals(flow: Flow) -> Iterator[None]:
-    """SIGTERM and SIGINT end the run in order; a second one does what it always does."""
+def ended_by_signals(flow: Flow) -> Iterator[Callable[[], None]]:
+    """SIGTERM and SIGINT end the run in order; a second one does what it always does.
+
+    Gives a function that sees to it again, after others put handlers of their own in place.
+    """
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield lambda: None
         return
     before = {int(number): signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
@@ -104,10 +108,14 @@ def ended_by_signals(flow: Flow) -> Iterator[None]:
         # Not in the handler: what it would wait for may be held by the thread that it interrupts.
         threading.Thread(target=flow.stop).start()
 
-    for number in before:
-        signal.signal(number, end)
+    def take() -> None:
+        if not flow.stopping.is_set():
+            for number in before:
+                signal.signal(number, end)
+
+    take()
     try:
-        yield
+        yield take
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

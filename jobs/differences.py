@@ -60,14 +60,15 @@ def differences(listing: DataFrame, files: DataFrame, patience: bool = False) ->
     )
 
 
-def forgotten_bytes(files: DataFrame) -> dict[str, Forgotten]:
-    """What must not come back under another name, by the hash of the file's bytes."""
+def forgotten_bytes(files: DataFrame) -> dict[str, tuple[Forgotten, ...]]:
+    """What must not come back under another name, by the hash of the file's bytes; several files may have had them."""
     is_whole = F.col("state") == "forgotten"
     rows = files.where(F.col("hash").isNotNull() & (is_whole | (F.size("forgotten") > 0)))
-    return {
-        row["hash"]: Forgotten(row["uri"], None if row["state"] == "forgotten" else tuple(row["forgotten"]))
-        for row in rows.select("hash", "uri", "state", "forgotten").collect()
-    }
+    found: dict[str, tuple[Forgotten, ...]] = {}
+    for row in rows.select("hash", "uri", "state", "forgotten").collect():
+        each = Forgotten(row["uri"], None if row["state"] == "forgotten" else tuple(row["forgotten"]))
+        found[row["hash"]] = (*found.get(row["hash"], ()), each)
+    return found
 
 
 def newest(rows: DataFrame, number: int, after: Mapping[str, Any] | None) -> list[dict[str, Any]]:

@@ -7,7 +7,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import pandas as pd
+from py4j.protocol import Py4JError
 from pyspark import TaskContext
+from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
@@ -153,7 +155,7 @@ def model_workers(lake: Lake) -> AbstractContextManager[None]:
     return workers_of_their_own(lake.tables.spark, "model")
 
 
-def keep_loaded(lake: Lake, settings: Settings, flow: Flow) -> None:
+def keep_loaded(lake: Lake, settings: Settings, progress: Progress, flow: Flow) -> None:
     """Load the model before the first text comes, and keep it: Spark ends workers that rest for a minute."""
     tasks = parallel_tasks(lake.tables.spark)
     to_vector = embedding_udf(lake.model, settings.model)
@@ -162,7 +164,11 @@ def keep_loaded(lake: Lake, settings: Settings, flow: Flow) -> None:
             texts = (
                 lake.tables.spark.range(0, tasks, 1, tasks).select(F.lit(".").alias("text")).select(to_vector("text"))
             )
-        texts.write.format("noop").mode("overwrite").save()
+        try:
+            texts.write.format("noop").mode("overwrite").save()
+        # The stage meets it as well, and is begun again; so this must not end.
+        except (PySparkException, Py4JError) as error:
+            progress.log("model.not_loaded", reason=str(error).partition("\n")[0])
         flow.rest(REST_SECONDS)
 
 

@@ -57,6 +57,8 @@ class Turns:
             self.changed.wait_for(lambda: self.free and place == max(self.waiting))
             self.waiting.remove(place)
             self.free -= 1
+            # Another turn may be free, and the one who waits for it looked while this one stood before it.
+            self.changed.notify_all()
         try:
             yield
         finally:

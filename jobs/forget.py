@@ -189,8 +189,9 @@ def remembered(lake: Lake, target: Target) -> DataFrame:
         ids = F.col("forgotten")
     row = row.withColumn("forgotten", ids)
     if not target.whole:
-        there = lake.tables.read(DOCUMENTS).where(F.col("doc_id").isin(list(target.doc_ids))).count()
-        return row.withColumn("documents", F.col("documents") - there)
+        # Counted, not subtracted: this may be the second time.
+        stay = (F.col("uri") == target.uri) & ~F.col("doc_id").isin(list(target.doc_ids))
+        return row.withColumn("documents", F.lit(lake.tables.read(DOCUMENTS).where(stay).count()))
     others = files.where((F.col("uri") != target.uri) & (F.col("state") == "parsed")).select("hash").distinct()
     return (
         row.join(others.withColumn("is_elsewhere", F.lit(True)), "hash", "left")

@@ -6,31 +6,38 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import pyarrow as pa
+from pyarrow import fs
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ..udfs.keys import bytes_hash
-from .lake.source import read_file
+from .lake.source import read_file, source_root, uri_prefix
+from .lake.storage import storage
+from .settings import Settings, required
 
 # Up to so many files a source may lose any share of them, but not all.
 SMALL_SOURCE = 20
 # Listings follow each other closely: what is lost within this time is lost at once.
 AT_ONCE_SECONDS = 3600.0
+# In the lake's folder.
+HELD_BACK = "_deletions_held_back"
 
 
 class Guard:
     """Judges the losses of one source.
 
     most_fraction: of the files that were known within the last hour, how many may be gone.
+    allow_deletes: somebody said that a loss is meant.
     """
 
-    def __init__(self, root: str, most_fraction: float):
-        self.root, self.most_fraction = root, most_fraction
+    def __init__(self, root: str, most_fraction: float, allow_deletes: bool = False):
+        self.root, self.most_fraction, self.allow_deletes = root, most_fraction, allow_deletes
         self.known: deque[tuple[float, int]] = deque()
 
-    def believe(self) -> None:
-        """What was lost so far was meant."""
+    def believe(self, and_no_other: bool) -> None:
+        """What was lost so far was meant. and_no_other: a run that goes on for weeks meets losses that are not."""
         self.known.clear()
+        self.allow_deletes = not and_no_other
 
     def implausible_loss(self, rows: DataFrame, gone: int, known: int) -> str | None:
         """What to say of a source that lost too many of its files to be believed; None where it did not.
@@ -52,7 +59,7 @@ class Guard:
         if lost - moved <= (0 if is_emptied else most):
             return None
         return (
-            f"{lost - moved:,} of {most_known:,} known files are gone from {self.root}: "
+            f"{lost - moved:,} of {most_known:,} known files are gone from {uri_prefix(self.root)}: "
             + (
                 "all of them. "
                 if is_emptied
@@ -61,6 +68,32 @@ class Guard:
             + "Nothing was deleted. If the source is only away for now, bring it back and run again; if the files are "
             "meant to be gone, run again with --allow-deletes."
         )
+
+
+def guard_of(settings: Settings, allow_deletes: bool = False) -> Guard:
+    root = source_root(required(settings.source.path, "source.path"))
+    return Guard(root, settings.source.max_delete_fraction, allow_deletes)
+
+
+def note_held_back(lake_path: str, problem: str | None) -> None:
+    """Write down for `lakevec status` what is not believed; None: all is. Only a run knows what was lost before."""
+    system, path = storage(lake_path)
+    path = f"{path}/{HELD_BACK}"
+    if problem is None:
+        if system.get_file_info(path).type == fs.FileType.File:
+            system.delete_file(path)
+        return
+    with system.open_output_stream(path) as file:
+        file.write(problem.encode())
+
+
+def noted_held_back(lake_path: str) -> str | None:
+    system, path = storage(lake_path)
+    path = f"{path}/{HELD_BACK}"
+    if system.get_file_info(path).type != fs.FileType.File:
+        return None
+    with system.open_input_stream(path) as file:
+        return file.read().decode()
 
 
 def known_files(files: DataFrame) -> DataFrame:

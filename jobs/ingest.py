@@ -17,7 +17,7 @@ from ..udfs.documents import Forgotten, Limits, documents_of
 from .differences import LASTING, differences, forgotten_bytes, newest
 from .errors import LakevecError, SourceError
 from .flow import Flow, turn
-from .guard import Guard, known_files
+from .guard import Guard, guard_of, known_files, note_held_back
 from .lake.changes import DELETE, INSERT, UPDATE, apply, children_of, keys_of, reconcile
 from .lake.doubt import doubtful
 from .lake.lake import Lake
@@ -35,6 +35,7 @@ PIECE_SECONDS = 60
 
 # Object stores tell whole seconds, some file systems every second one.
 COARSE_TIME = timedelta(seconds=2)
+CLOCKS_APART = timedelta(minutes=1)
 
 # What a parsing task returns, in Spark's words; udfs/documents.py has it in Arrow's.
 PARSED_SCHEMA = """
@@ -83,16 +84,15 @@ class Ingest:
         lake: Lake,
         settings: Settings,
         progress: Progress,
-        allow_deletes: bool = False,
+        guard: Guard,
         flow: Flow | None = None,
     ):
         self.lake, self.settings, self.progress = lake, settings, progress
-        self.allow_deletes, self.flow = allow_deletes, flow
+        self.guard, self.flow = guard, flow
         self.root = source_root(required(settings.source.path, "source.path"))
         self.done = Ingested()
         # What is in the source since then, in its version, was in a listing that was wholly worked off.
         self.known_until: datetime | None = None
-        self.guard = Guard(self.root, settings.source.max_delete_fraction)
 
     def run(self) -> Ingested:
         """Make `files` and `documents` follow the source. Raises SourceError when it cannot be read."""
@@ -121,7 +121,8 @@ class Ingest:
             seen = listing.agg(F.count("*").alias("files"), *[F.max(name).alias(name) for name in whole]).toArrow()
             self.done.files_seen, walk_seconds, listed_at, listed_before = seen.to_pylist()[0].values()
             arrived_after = self.known_until or listed_before or listed_at
-            due = self.flow.next_listing(began, walk_seconds or 0.0) if self.flow else None
+            # Where no file matched, no row tells how long the walk took.
+            due = self.flow.next_listing(began, walk_seconds or time.monotonic() - began) if self.flow else None
             files = self.lake.tables.read(FILES)
             # In a continuous run listings follow each other closely: what could not be read waits a while.
             rows = materialised(differences(listing, files, patience=self.flow is not None))
@@ -138,7 +139,8 @@ class Ingest:
 
     def remove_gone(self, rows: DataFrame, gone: int) -> None:
         problem = self.guard.implausible_loss(rows, gone, known_files(self.lake.tables.read(FILES)).count())
-        if problem and not self.allow_deletes:
+        if problem and not self.guard.allow_deletes:
+            note_held_back(self.lake.tables.path, problem)
             if not self.flow:
                 raise SourceError(problem)
             if self.done.held_back != gone:
@@ -146,10 +148,9 @@ class Ingest:
             self.done.held_back = gone
             return
         if problem:
-            # It was said of this loss. A run that goes on for weeks meets others.
-            self.allow_deletes = self.flow is None
-            self.guard.believe()
+            self.guard.believe(and_no_other=self.flow is not None)
         self.done.held_back = 0
+        note_held_back(self.lake.tables.path, None)
         deleted = remove(self.lake, rows.where("change = 'gone'").select("uri"))
         self.done.deleted += deleted
         self.progress.log("files.deleted", files=gone, documents=deleted)
@@ -158,7 +159,7 @@ class Ingest:
         self,
         rows: DataFrame,
         waiting: int,
-        forgotten: Mapping[str, Forgotten],
+        forgotten: Mapping[str, tuple[Forgotten, ...]],
         arrived_after: datetime | None,
         listed_at: datetime | None,
         due: float | None,
@@ -189,7 +190,7 @@ class Ingest:
     def ingest_piece(
         self,
         piece: list[dict[str, Any]],
-        forgotten: Mapping[str, Forgotten],
+        forgotten: Mapping[str, tuple[Forgotten, ...]],
         arrived_after: datetime | None,
         listed_at: datetime | None,
     ) -> None:
@@ -232,16 +233,17 @@ class Ingest:
 
 
 def ingest(
-    lake: Lake, settings: Settings, progress: Progress, allow_deletes: bool = False, flow: Flow | None = None
+    lake: Lake, settings: Settings, progress: Progress, guard: Guard | None = None, flow: Flow | None = None
 ) -> Ingested:
     """Make `files` and `documents` follow the source: once, or with `flow` until it stops.
 
+    guard: outlives the attempts of a continuous run, so that each knows what was lost before it.
     Raises SourceError when the source cannot be read, or lost more files than
     source.max_delete_fraction allows; nothing is deleted then.
     """
     if flow:
         flow.begin_anew(flow.documents)
-    return Ingest(lake, settings, progress, allow_deletes, flow).run()
+    return Ingest(lake, settings, progress, guard or guard_of(settings), flow).run()
 
 
 def replaces(outcome: Mapping[str, Any], unreadable: Literal["keep", "remove"]) -> bool:
@@ -254,7 +256,7 @@ def replaces(outcome: Mapping[str, Any], unreadable: Literal["keep", "remove"]) 
 
 
 def documents_in(
-    root: str, limits: Limits, forgotten: Mapping[str, Forgotten], batches: Iterator[pa.RecordBatch]
+    root: str, limits: Limits, forgotten: Mapping[str, tuple[Forgotten, ...]], batches: Iterator[pa.RecordBatch]
 ) -> Iterator[pa.RecordBatch]:
     return documents_of(batches, partial(read_file, root), limits, forgotten)
 
@@ -310,7 +312,8 @@ def may_change_unseen(modified_at: datetime | None, listed_at: datetime | None) 
     one had hardly passed. Such a file is read again by the next listing."""
     if modified_at is None or listed_at is None or modified_at.microsecond:
         return False
-    return listed_at - modified_at < COARSE_TIME
+    # What lies further ahead than clocks are apart says nothing of when it was written.
+    return -CLOCKS_APART < listed_at - modified_at < COARSE_TIME
 
 
 def remove(lake: Lake, gone: DataFrame) -> int:
@@ -318,10 +321,10 @@ def remove(lake: Lake, gone: DataFrame) -> int:
 
     A row that tells what was forgotten of its file stays: the file may come back, here or elsewhere.
     """
-    gone = materialised(gone)
-    documents = lake.tables.read(DOCUMENTS).join(F.broadcast(gone), "uri", "left_semi")
+    keys = keys_of(materialised(gone), "uri")
+    documents = children_of(lake.tables.read(DOCUMENTS), DOCUMENTS, "uri", keys)
     deleted = apply(lake.tables, DOCUMENTS, documents.select("doc_id").withColumn("action", F.lit(DELETE)))
-    rows = lake.tables.read(FILES).join(F.broadcast(gone), "uri", "left_semi")
+    rows = keys.among(lake.tables.read(FILES), "uri")
     has_memory = F.size(F.coalesce("forgotten", F.array())) > 0
     without_file = {
         name: F.lit(None).cast(FILES.schema[name].dataType) for name in ("modified_at", "reason", "parsed_at")

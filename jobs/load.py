@@ -20,7 +20,7 @@ from .lake.freshness import RunMetrics
 from .lake.history import corrections, write_rows
 from .lake.lake import Lake
 from .lake.tables import EMBEDDINGS
-from .mirror import Mirror, foretold_rows, lake_rows, present_rows
+from .mirror import Mirror, foretold_rows, has_same_past, lake_rows, present_rows
 from .progress import Progress
 from .settings import Settings
 from .settle import settle
@@ -132,10 +132,7 @@ def follow(
 
 def changes_since(routes: Routes | None, lake: Lake, version: int) -> EmbeddingChanges | None:
     """What happened to `embeddings` since the routes; None where that is not known, or the lake has another past."""
-    if routes is None:
-        return None
-    found = lake.tables.commit(EMBEDDINGS, routes.version)
-    if found and routes.commit and found != routes.commit:
+    if routes is None or not has_same_past(lake, routes):
         return None
     return embedding_changes(lake.tables, routes.version, version)
 

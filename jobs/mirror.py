@@ -52,6 +52,15 @@ class Mirror:
         return self.desired.get(action.range, 0) if action.whole else self.upserts.get(action.range, 0)
 
 
+def has_same_past(lake: Lake, routes: Routes) -> bool:
+    """Whether the lake's version that Milvus holds is the one that it was loaded from, as far as that can be told.
+
+    It is not after a lake was restored from a backup and written on.
+    """
+    found = lake.tables.commit(EMBEDDINGS, routes.version)
+    return found is None or routes.commit is None or found == routes.commit
+
+
 def foretold_rows(routes: Routes | None, changes: EmbeddingChanges | None) -> dict[str, int] | None:
     """Rows of `embeddings` by range, by the numbers of the last load and of the feed; None where they are not known."""
     if routes is None or routes.rows is None or changes is None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pyspark.sql import functions as F
 
 from .errors import ConfigurationError
-from .lake.changes import DELETE, UPDATE, apply
+from .lake.changes import UPDATE, apply, keys_of
 from .lake.lake import Lake, open_lake
 from .lake.lock import STAGES, locked
 from .lake.session import spark_session
@@ -84,22 +84,33 @@ def matches(uri: str, root: str, path: str) -> bool:
 def mark(lake: Lake, quarantined: list[str], forgotten: list[str]) -> None:
     """Let the next listing find that these files differ from what is known of them.
 
-    Quarantined ones keep their reason, so that their attempts count on. Of forgotten ones nothing is
-    known any more: they come as new files do.
+    Quarantined ones keep their reason, so that their attempts count on. Of forgotten ones it is no longer known
+    what was forgotten; their rows stay, for the documents of theirs that are there.
     """
-    files = lake.tables.read(FILES)
-    unseen = (
-        files.where(F.col("uri").isin(quarantined) & ~F.col("uri").isin(forgotten))
-        .withColumn("modified_at", F.lit(None).cast("timestamp"))
-        .withColumn("action", F.lit(UPDATE))
+    uris = lake.tables.spark.createDataFrame([(uri,) for uri in {*quarantined, *forgotten}], "uri string")
+    is_restored = F.col("uri").isin(forgotten)
+    rows = (
+        keys_of(uris, "uri")
+        .among(lake.tables.read(FILES), "uri")
+        .withColumns(
+            {
+                "modified_at": F.lit(None).cast("timestamp"),
+                "hash": F.when(~is_restored, F.col("hash")),
+                "forgotten": F.when(~is_restored, F.col("forgotten")),
+                "state": F.when(is_restored & F.col("state").isin("forgotten", "gone"), "parsed").otherwise(
+                    F.col("state")
+                ),
+                "action": F.lit(UPDATE),
+            }
+        )
     )
-    unknown = files.where(F.col("uri").isin(forgotten)).withColumn("action", F.lit(DELETE))
-    apply(lake.tables, FILES, unseen.unionByName(unknown))
+    apply(lake.tables, FILES, rows)
 
 
 def outcomes(lake: Lake, uris: list[str]) -> list[Retried]:
     """What `files` says of these files now."""
-    rows = {row["uri"]: row for row in lake.tables.read(FILES).where(F.col("uri").isin(uris)).collect()}
+    keys = keys_of(lake.tables.spark.createDataFrame([(uri,) for uri in uris], "uri string"), "uri")
+    rows = {row["uri"]: row for row in keys.among(lake.tables.read(FILES), "uri").collect()}
     return [told(uri, rows[uri].asDict(recursive=True)) if uri in rows else Retried(uri, "gone") for uri in uris]
 
 

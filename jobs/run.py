@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from .chunk import chunk
 from .embed import embed
+from .guard import guard_of
 from .ingest import ingest
 from .lake.freshness import Freshness, RunMetrics
 from .lake.lake import Lake, open_lake
@@ -139,9 +140,10 @@ def run_once(
 
     with opened(settings, stages, progress, is_locked) as work:
         lake = work.lake
+        guard = guard_of(settings, allow_deletes) if "ingest" in stages else None
         for round_number in range(MOST_ROUNDS):
             if "ingest" in stages:
-                found = timed("ingest", lambda: ingest(lake, settings, progress, allow_deletes))
+                found = timed("ingest", lambda: ingest(lake, settings, progress, guard))
                 if round_number and not found.changes:
                     break
             if "chunk" in stages:

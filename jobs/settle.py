@@ -34,7 +34,8 @@ def settle(mirror: Mirror, work: Work, actions: list[RangeAction], progress: Pro
         raise MilvusError(
             f"Time range {name} of {mirror.collection} shows {rows:,} rows in Milvus, but `embeddings` has "
             f"{mirror.desired.get(name, 0):,}, after all were written anew. See the server's log; dropping the "
-            "collection makes the next load fill it from nothing."
+            "collection makes the next load fill it from nothing, unless `lakevec verify` finds rows doubled in "
+            "`embeddings` itself: `lakevec verify --repair` mends those."
         )
     return mirror
 

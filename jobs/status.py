@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 
 from .differences import differences
 from .errors import SourceError
-from .guard import Guard, known_files
+from .guard import guard_of, known_files, noted_held_back
 from .lake.freshness import Freshness, last_run
 from .lake.lake import Lake, open_lake
 from .lake.listing import list_now
@@ -114,8 +114,10 @@ def against_source(lake: Lake, settings: Settings) -> tuple[float | None, str | 
         return 0.0, None
     oldest, _, gone = found
     lag = round(time.time() - oldest.timestamp(), 1) if oldest else None
-    guard = Guard(root, settings.source.max_delete_fraction)
-    return lag, gone and guard.implausible_loss(rows, gone, known_files(files).count())
+    if not gone:
+        return lag, None
+    noted = noted_held_back(lake.tables.path)
+    return lag, noted or guard_of(settings).implausible_loss(rows, gone, known_files(files).count())
 
 
 def stage_lag(lake: Lake, stage: str, source: Table) -> float | None:

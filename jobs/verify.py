@@ -24,6 +24,7 @@ from .lake.session import materialised, spark_session
 from .lake.stream import was_cut_off
 from .lake.tables import CHUNKS, DOCUMENTS, EMBEDDINGS, FILES
 from .lake.waiting import waiting_keys
+from .mirror import has_same_past
 from .progress import Progress
 from .repair import mend
 from .settings import Settings
@@ -78,7 +79,8 @@ class VerifyReport:
 
 @dataclass(frozen=True)
 class Finding:
-    """One look at lake and Milvus. faults: (fault, key); lake: their numbers. comparison: against Milvus."""
+    """One look at lake and Milvus. faults: (fault, key); lake: their numbers. comparison: against Milvus.
+    is_loaded: the routes say that Milvus holds this version."""
 
     routes: Routes | None
     version: int
@@ -88,6 +90,7 @@ class Finding:
     comparison: Comparison
     readable: frozenset[str]
     left_over: Sequence[str]
+    is_loaded: bool
     moved: bool = False
 
     @property
@@ -97,7 +100,7 @@ class Finding:
     @property
     def needs_load(self) -> bool:
         """Whether whole ranges, or changes that wait, are the way to mend Milvus."""
-        if self.routes is None or self.routes.version != self.version:
+        if self.routes is None or not self.is_loaded:
             return True
         return not set(self.comparison.lake_rows) == set(self.routes.generations) == self.readable
 
@@ -170,7 +173,8 @@ def look(lake: Lake, settings: Settings, client: MilvusClient, address: MilvusAd
     if was_cut_off(lake.checkpoint("ingest")):
         behind["ingest"] = found.where(F.col("fault").isin(*OF_INGEST)).count()
         found = found.where(~F.col("fault").isin(*OF_INGEST))
-    loaded = routes.version if routes else -1
+    has_past = routes is not None and has_same_past(lake, routes)
+    loaded = routes.version if routes and has_past else -1
     if loaded < version and (unloaded := waiting_keys(lake.tables, EMBEDDINGS, loaded + 1)) is not None:
         behind["load"] = unloaded.count()
     return Finding(
@@ -182,6 +186,7 @@ def look(lake: Lake, settings: Settings, client: MilvusClient, address: MilvusAd
         comparison,
         frozenset(milvus.readable if milvus else ()),
         milvus.left_over if milvus else (),
+        is_loaded=loaded == version,
     )
 
 

@@ -89,7 +89,7 @@ def documents_of(
     batches: Iterator[pa.RecordBatch],
     read: Callable[[str], bytes],
     limits: Limits,
-    forgotten: Mapping[str, Forgotten],
+    forgotten: Mapping[str, tuple[Forgotten, ...]],
 ) -> Iterator[pa.RecordBatch]:
     """Rows of SCHEMA for rows of (uri, size, modified_at, known_hash, forgotten).
 
@@ -112,7 +112,7 @@ def documents_of(
 
 
 def rows_of_file(
-    file: dict, read: Callable[[str], bytes], limits: Limits, forgotten: Mapping[str, Forgotten]
+    file: dict, read: Callable[[str], bytes], limits: Limits, forgotten: Mapping[str, tuple[Forgotten, ...]]
 ) -> list[dict]:
     outcome = {key: file[key] for key in ("uri", "size", "modified_at", "forgotten")}
     if file["size"] > min(limits.memory_mb, LARGEST_FILE_MB) * 2**20:
@@ -132,8 +132,8 @@ def rows_of_file(
     outcome["hash"] = bytes_hash(data)
     if outcome["hash"] == file["known_hash"]:
         return [{**outcome, "state": "touched"}]
-    elsewhere = forgotten.get(outcome["hash"])
-    if elsewhere and elsewhere.doc_ids is None:
+    elsewhere = forgotten.get(outcome["hash"], ())
+    if any(each.doc_ids is None for each in elsewhere):
         return [{**outcome, "state": "forgotten"}]
     # The folder is part of the name: a day of a Slack export is known by its channel's folder.
     name = "/".join(PurePosixPath(file["uri"]).parts[-2:])
@@ -141,7 +141,7 @@ def rows_of_file(
         documents = kept_parser(limits).parse(data, name)
     except ParseError as error:
         return [{**outcome, "state": "quarantined", **failure("parse", error)}]
-    held = [Forgotten(file["uri"], tuple(file["forgotten"] or ())), *([elsewhere] if elsewhere else [])]
+    held = [Forgotten(file["uri"], tuple(file["forgotten"] or ())), *elsewhere]
     away = {doc_id(file["uri"], d.part) for d in documents if any(each.holds(d.part) for each in held)}
     # A key twice would end the MERGE of everybody's rows: the later of two equal parts holds.
     rows = {row["doc_id"]: row for row in (row_of_document(d, file) for d in documents) if row["doc_id"] not in away}

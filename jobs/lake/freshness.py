@@ -19,6 +19,8 @@ from .tables import EMBEDDINGS, FILES, METRICS, LakeTables
 MOST_KEPT = 1_000
 # A run that goes on for weeks puts so many of its loads together.
 MOST_ROWS = 100
+# Of a run that has gone on for days, its last loads tell how fresh the index is.
+MOST_LOADS = 10_000
 
 
 @dataclass(frozen=True)
@@ -139,9 +141,9 @@ class RunMetrics:
 
 
 def last_run(tables: LakeTables) -> Freshness:
-    """Of the run that wrote into `metrics` last."""
+    """Of the run that wrote into `metrics` last; of a long one, of its last MOST_LOADS loads."""
     newest = tables.read(METRICS).orderBy(F.desc("at")).select("run").limit(1).collect()
     if not newest:
         return Freshness()
-    rows = tables.read(METRICS).where(F.col("run") == newest[0]["run"]).select("documents", "seconds").collect()
-    return together(row.asDict() for row in rows)
+    loads = tables.read(METRICS).where(F.col("run") == newest[0]["run"]).orderBy(F.desc("at")).limit(MOST_LOADS)
+    return together(row.asDict() for row in loads.select("documents", "seconds").collect())

@@ -26,6 +26,8 @@ from delta.exceptions import (
     MetadataChangedException,
     ProtocolChangedException,
 )
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
 from pyspark.sql import functions as F
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
@@ -35,8 +37,9 @@ from .tables import EMBEDDINGS, LOCKS, LakeTables
 if TYPE_CHECKING:
     from .lock import Holder
 
-# A dead process's lease is taken over after so long.
-LEASE_SECONDS = 120.0
+# A dead process's lease is taken over after so long. A renewal is a small Spark job, which waits for a free slot
+# behind the tasks that run: several times as long as a piece of embedding takes (embed.piece_seconds).
+LEASE_SECONDS = 600.0
 RENEW_SECONDS = 20.0
 
 # As Python knows them, the first is no base of the others.
@@ -178,8 +181,11 @@ class Lease:
     def lose(self) -> None:
         self.is_lost = True
         if self.thread is threading.main_thread() and self.thread.ident:
-            # As Ctrl-C does: Spark's own handler ends its jobs, and waiting ends.
+            # As Ctrl-C does: waiting ends, and no other micro-batch begins.
             signal.pthread_kill(self.thread.ident, signal.SIGINT)
+        # What runs must not be committed.
+        with contextlib.suppress(PySparkException, Py4JError):
+            self.tables.spark.sparkContext.cancelAllJobs()
 
     def release(self) -> None:
         try:

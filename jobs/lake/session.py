@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,9 @@ def delta_version(spark: SparkSession, path: str) -> int | None:
         return None
 
 
+ONE_AT_A_TIME = threading.Lock()
+
+
 @contextlib.contextmanager
 def workers_of_their_own(spark: SparkSession, name: str) -> Iterator[None]:
     """Functions that are put to use meanwhile run in Python workers that run no others.
@@ -143,16 +147,19 @@ def workers_of_their_own(spark: SparkSession, name: str) -> Iterator[None]:
     is loaded by as many workers as there are tasks at once, and not by all that ever parsed a file.
     """
     try:
-        environment = spark.sparkContext.environment
+        context = spark.sparkContext
     except PySparkException:
         # Spark Connect has no sparkContext; there each session has its workers.
         yield
         return
-    environment["LAKEVEC_WORKERS"] = name
-    try:
-        yield
-    finally:
-        del environment["LAKEVEC_WORKERS"]
+    with ONE_AT_A_TIME:
+        environment = context.environment
+        # Another dictionary, not another entry: threads that name functions meanwhile go through the one they found.
+        context.environment = {**environment, "LAKEVEC_WORKERS": name}
+        try:
+            yield
+        finally:
+            context.environment = environment
 
 
 def parallel_tasks(spark: SparkSession) -> int:

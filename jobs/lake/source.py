@@ -10,6 +10,7 @@ links lead in a circle.
 import errno
 import fnmatch
 import os
+import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,11 +20,13 @@ from pathlib import Path
 from pyarrow import fs
 
 from ...udfs.documents import LARGEST_FILE_MB
-from ..errors import SourceError
+from ..errors import ConfigurationError, SourceError
 
 # An empty part, which no path has, stands before what is shown of a name that is not UTF-8. So no
 # other file has the uri of such a one.
 NOT_UTF8 = "/"
+# s3://key:secret@bucket
+PASSWORD = re.compile(r"[^:/]+://[^/@]*:[^/@]*@")
 
 
 class NameNotUtf8(OSError):
@@ -42,7 +45,15 @@ class ListedFile:
 
 
 def source_root(path: str) -> str:
-    """The source's path as uris begin with it: absolute, without a slash at its end."""
+    """The source's path as uris begin with it: absolute, without a slash at its end.
+
+    Raises ConfigurationError for one with a password in it, which every uri and every message would show.
+    """
+    if PASSWORD.match(path):
+        raise ConfigurationError(
+            "source.path has a password in it, which would stand in every uri of the index. Give the bucket's keys as "
+            "its store's own tools take them (environment, profile, role)."
+        )
     if "://" not in path:
         path = str(Path(path).expanduser().absolute())
     elif path.startswith("file://"):

@@ -1,6 +1,5 @@
 """How a stage's stream is run: to its end, its own errors kept through Spark's, anew where its past is lost."""
 
-import re
 import shutil
 import threading
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from ..errors import LakevecError
+from ..errors import LakevecError, cause_of
 from .storage import storage
 from .tables import LakeTables, Table
 
@@ -43,11 +42,9 @@ class StreamFailedError(LakevecError):
     """Its text is the cause; `whole` is all that Spark said, most of it a stack."""
 
     def __init__(self, checkpoint: str, whole: str):
-        causes = re.findall(r"^Caused by: (.+)$", whole, re.MULTILINE)
-        cause = causes[-1] if causes else next(filter(None, whole.splitlines()), "Spark gave no reason")
         super().__init__(
-            f"The stream over {checkpoint} failed: {cause}. What was committed stays; when the cause is mended, run "
-            "again."
+            f"The stream over {checkpoint} failed: {cause_of(whole)}. What was committed stays; when the cause is "
+            "mended, run again."
         )
         self.whole = whole
 

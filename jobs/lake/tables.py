@@ -385,7 +385,8 @@ class LakeTables:
         """
         if self.catalog_schema:
             return None
-        system, path = storage(f"{self.path}/{table.name}/_delta_log/{version:020}.json")
+        system, path = storage(self.path)
+        path = f"{path}/{table.name}/_delta_log/{version:020}.json"
         if system.get_file_info(path).type != fs.FileType.File:
             return None
         with system.open_input_stream(path) as log:

@@ -74,8 +74,19 @@ def write_files_in_task(
     """Import files of a Spark task's rows (mapInArrow); a row of FILES_SCHEMA for each.
 
     batches: rows.SCHEMA's columns, RANGE and FILE, sorted by these two. Rows that may not be written
-    give their message as `problem`.
+    give their message as `problem`, and so does a place that takes no files.
     """
+    try:
+        yield from written_files(staging, dimension, batches)
+    except OSError as error:
+        yield file_row(
+            *("", "", 0),
+            f"Import files cannot be written to {staging.root.partition('?')[0]}: {error}. Make room there, or name "
+            "another place in load.staging, then run again.",
+        )
+
+
+def written_files(staging: Staging, dimension: int, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     system, folder = staging.open()
     system.create_dir(folder, recursive=True)
     writing: tuple[str, int] | None = None

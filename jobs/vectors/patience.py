@@ -1,4 +1,4 @@
-"""What is said to Milvus once more when it failed, for how long, and what is not: decided here alone.
+"""What is said to Milvus once more when it failed, for how long, and what is not: decided here alone, for all requests.
 
 Said again, for up to AWAY_SECONDS: idempotent calls (AGAIN) that failed because the server was away, was
 starting, was too busy, or did not answer in time. A call that failed on its way back was done

@@ -15,12 +15,13 @@ from dataclasses import asdict, dataclass, field
 
 from pymilvus import DataType, MilvusClient
 
+from ..errors import MilvusError
 from .collection import aliased, point_alias
 from .index import VectorIndex
 from .partitions import Generation, is_lite
 from .patience import retrying
 
-FORMAT = 1
+FORMAT = 2
 PROPERTY = "lakevec.routes"
 # The one before is kept for readers that have just read the alias.
 KEPT = 2
@@ -58,7 +59,11 @@ class Routes:
 
 def from_json(text: str) -> Routes:
     values = json.loads(text)
-    values.pop("format")
+    if values.pop("format") > FORMAT:
+        raise MilvusError(
+            "The routes of this index were written by a newer lakevec, and this one does not know what they say. "
+            "Install the newer version here too."
+        )
     return Routes(**{**values, "index": VectorIndex(**values["index"])})
 
 

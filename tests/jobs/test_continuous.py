@@ -132,8 +132,16 @@ def test_losses_within_an_hour_are_one_loss(monkeypatch):
     assert "30 of 100 known files are gone" in guard.implausible_loss(None, 15, 85)
     clock[0] = 3700.0
     assert guard.implausible_loss(None, 15, 85) is None
-    guard.believe()
+    guard.believe(and_no_other=True)
     assert guard.implausible_loss(None, 14, 70) is None
+
+
+def test_a_permission_speaks_of_one_loss_where_a_run_goes_on():
+    guard = Guard("/data", 0.2, allow_deletes=True)
+    guard.believe(and_no_other=False)
+    assert guard.allow_deletes
+    guard.believe(and_no_other=True)
+    assert not guard.allow_deletes
 
 
 def test_files_that_give_no_document_leave_room_for_others(lakehouse):

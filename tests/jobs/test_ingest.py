@@ -1,10 +1,11 @@
 import os
 import shutil
 import time
-from datetime import UTC
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from lakevec.jobs.errors import ConfigurationError, SourceError
+from lakevec.jobs.ingest import may_change_unseen
 from lakevec.jobs.lake.changes import apply
 from lakevec.jobs.lake.tables import DOCUMENTS, FILES
 from lakevec.jobs.status import status
@@ -173,8 +174,18 @@ def test_what_was_forgotten_stays_away_when_its_file_goes_and_comes_back_under_a
     assert texts(lakehouse) == ["Something else."]
 
 
-def test_a_time_of_whole_seconds_is_not_relied_on_before_it_has_passed(lakehouse):
-    # By a clock that is ahead, so that it has not passed however slow this machine is.
+@pytest.mark.parametrize(
+    ("fraction", "seconds_ago", "may_change"),
+    [(0, 1.5, True), (0, 2.5, False), (0.5, 1.5, False), (0, -30, True), (0, -3600, False)],
+)
+def test_a_time_of_whole_seconds_is_not_relied_on_before_it_has_passed(fraction, seconds_ago, may_change):
+    modified = datetime(2024, 5, 17, tzinfo=UTC) + timedelta(seconds=fraction)
+    assert may_change_unseen(modified, modified + timedelta(seconds=seconds_ago)) == may_change
+
+
+def test_another_version_with_the_same_time_and_size_is_read(lakehouse, monkeypatch):
+    # However slow this machine is, that time has not passed.
+    monkeypatch.setattr("lakevec.jobs.ingest.CLOCKS_APART", timedelta(hours=2))
     now = int(time.time()) + 3600
     lakehouse.write("a.txt", "first", modified=now)
     lakehouse.run(INGEST)

@@ -193,13 +193,13 @@ def test_what_was_forgotten_of_a_file_stays_away_when_the_file_changes_or_is_cop
     assert [row["title"] for row in kept] == ["Two", "Three"]
     assert (outcome["state"], outcome["documents"], outcome["forgotten"]) == ("parsed", 2, [first])
 
-    erased = {bytes_hash(MBOX): Forgotten("a.mbox", (second,))}
+    erased = {bytes_hash(MBOX): (Forgotten("a.mbox", (second,)),)}
     *kept, outcome = rows({"copy.mbox": MBOX}, forgotten=erased)
     assert [row["title"] for row in kept] == ["One"]
     assert outcome["forgotten"] == [doc_id("copy.mbox", "<2@example.org>")]
 
 
 def test_a_copy_of_a_forgotten_file_is_not_parsed():
-    erased = {bytes_hash(MARKDOWN): Forgotten("travel.md", None)}
+    erased = {bytes_hash(MARKDOWN): (Forgotten("travel.md", None),)}
     [outcome] = rows({"copy.md": MARKDOWN}, forgotten=erased)
     assert (outcome["state"], outcome["hash"]) == ("forgotten", bytes_hash(MARKDOWN))

@@ -1,7 +1,8 @@
 """Faults in Spark's Python workers and their children, which start by themselves: put on PYTHONPATH by a test.
 
 FAULT_IN_WORKERS says which: `poison` lets a parser do what its file says, `unreadable:<folder>` lets the
-listing fail there (root may read everything), `clock:<seconds>` sets the listing's clock.
+listing fail there (root may read everything), `clock:<seconds>` sets the listing's clock and makes the file
+FAULT_STRUCK when it is read.
 """
 
 import os
@@ -48,7 +49,12 @@ def clock(seconds: float) -> None:
     import time
 
     original = time.time
-    time.time = lambda: original() + seconds
+
+    def behind() -> float:
+        open(os.environ["FAULT_STRUCK"], "a").close()
+        return original() + seconds
+
+    time.time = behind
 
 
 if kind == "poison" and "udfs.parse.child" in process:
