@@ -46,6 +46,11 @@ class Expected:
     def of(self, uri: str) -> frozenset[Known]:
         return self.states.get(uri, frozenset({NOTHING}))
 
+    @property
+    def is_emptied(self) -> bool:
+        """Whether no file may be left of those that the lake knows; such a source is not believed by itself."""
+        return not any(uri in self.files and NOTHING not in known for uri, known in self.states.items())
+
     def ingested(self) -> None:
         for uri in self.files.keys() | self.states.keys():
             self.states[uri] = frozenset(after_ingest(known, self.files.get(uri)) for known in self.of(uri))
