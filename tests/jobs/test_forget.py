@@ -74,7 +74,7 @@ def test_no_file_of_lake_or_server_holds_a_forgotten_sentence_and_it_does_not_co
     assert report.uri == str(lakehouse.source / "secret.md")
     assert report.rows == {"documents": 1, "chunks": 1, "embeddings": 1, "vectors": 2}
     assert report.files_rewritten > 0
-    assert (report.milvus_rows, report.pending, len(report.verified)) == (1, [], 5)
+    assert (report.milvus_rows, report.pending, len(report.verified)) == (1, [], 6)
     assert files_with(SENTENCE[:30], *stored) == []
 
     # Edited, and its bytes under another name.
