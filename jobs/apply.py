@@ -3,6 +3,8 @@
 A collection has one index for all its ranges, so they are built into another collection while readers
 search the old one. One switch of the routes brings them over. Then recall is measured again, and where
 the promise is missed the old routes are published again; until that is known the old collection stays.
+The live collection holds the passages that the sweep held out: a passage is never its own answer, but a
+graph leads to its neighbours by its own edges, so that recall is flattered there, and the sweep's counts.
 A crash at any time leaves the old one, or the new one, whole; what is left over the next sweep drops.
 """
 

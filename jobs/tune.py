@@ -31,7 +31,7 @@ from .tuning.documents import Documents
 from .tuning.estimate import Estimate, search_seconds
 from .tuning.grid import Grid, Ground, Setting, Skipped, check, grid
 from .tuning.measure import Judged
-from .tuning.query_sets import QuerySet, asked, sampled
+from .tuning.query_sets import QuerySet, asked, held_out, sampled
 from .tuning.questions import read_questions
 from .tuning.shadow_rows import fill
 from .tuning.subject import Subject
@@ -202,8 +202,9 @@ def swept(
     """Everything between the parent run's begin and its choice."""
     lake, client = subject.lake, subject.client
     judged = []
+    sets, without = held_out(sets)
     for queries in sets:
-        found = exact(lake, subject.version, queries)
+        found = exact(lake, subject.version, queries, without)
         progress.log("tune.truth", queries=queries.name, count=len(queries), seconds=found.seconds)
         run.log(run.run_id, {}, {f"truth_seconds_{queries.name}": found.seconds})
         judged.append(Judged(queries, found.neighbours))
@@ -215,7 +216,7 @@ def swept(
     with shadow(client, subject.alias, owner, uuid.uuid4().hex[:8]) as name:
         staging = subject.settings.load.staging or staging_for(subject.settings)
         wave_rows = subject.settings.load.wave_rows
-        rows = fill(lake, subject.version, client, subject.address, name, staging, wave_rows, progress)
+        rows = fill(lake, subject.version, without, client, subject.address, name, staging, wave_rows, progress)
         there = [each.rows for each in segments.loaded_segments(client, name)]
         indexed = [each for each in there if each >= segments.LEAST_INDEXED_ROWS]
         ground = Ground(

@@ -243,7 +243,7 @@ TRUTH = Table(
         [
             column("version", LONG, "Version of `embeddings`", required=True),
             column("model_id", TEXT, "Model of the vectors", required=True),
-            column("queries", TEXT, "Digest of the set of queries", required=True),
+            column("queries", TEXT, "Digest of the queries, and of the passages held out", required=True),
             column("k", INT, "Neighbours that were asked for", required=True),
             column("query_id", TEXT, "The query: a passage's chunk_id, or a question's id", required=True),
             column("chunk_ids", ArrayType(TEXT, False), "The k nearest passages and those that tie with the last"),

@@ -2,9 +2,10 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ...udfs.embed import embedder
@@ -15,12 +16,16 @@ from ..settings import Settings
 from .questions import Question, read_questions
 
 SAMPLED, QUESTIONS = "sampled", "questions"
+# Of the rows, one in so many is taken away from what is searched, to be searched for.
+ROWS_PER_QUERY = 10
+LEAST_ROWS = 2 * ROWS_PER_QUERY
 
 
 @dataclass(frozen=True)
 class QuerySet:
-    """Queries as vectors. own: the passage that each query is, which is never its own answer; None for a
-    question. judged: question -> document -> grade. digest: tells it from other sets. source: where it is from."""
+    """Queries as vectors. own: the passage that each query is, which is never its own answer; None where what is
+    searched does not hold it. judged: question -> document -> grade. digest: tells it from other sets. source:
+    where it is from."""
 
     name: str
     ids: Sequence[str]
@@ -35,21 +40,39 @@ class QuerySet:
 
 
 def sampled(lake: Lake, version: int, count: int, seed: int) -> QuerySet:
-    """Passages, chosen by their ids and the seed alone: the same ones however the table's files lie."""
-    rows = (
-        lake.tables.read(EMBEDDINGS, version)
-        .select("chunk_id", "vector")
-        .orderBy(F.sha2(F.concat(F.lit(f"{seed} "), "chunk_id"), 256))
-        .limit(count)
-        .toArrow()
-    )
-    keys = rows.column("chunk_id").to_pylist()
-    if len(keys) < 2:
+    """Passages, chosen by their ids and the seed alone: the same ones however the table's files lie.
+
+    Fewer than `count` where that would be too many of the rows.
+    """
+    embeddings = lake.tables.read(EMBEDDINGS, version).select("chunk_id", "vector")
+    there = embeddings.count()
+    if there < LEAST_ROWS:
         raise ConfigurationError(
-            "There is nothing to tune: `embeddings` has fewer than 2 rows. Run `lakevec run --once`."
+            f"There is nothing to tune: `embeddings` has fewer than {LEAST_ROWS} rows. Run `lakevec run --once`."
         )
+    by_seed = F.sha2(F.concat(F.lit(f"{seed} "), "chunk_id"), 256)
+    rows = embeddings.orderBy(by_seed).limit(min(count, there // ROWS_PER_QUERY)).toArrow()
+    keys = rows.column("chunk_id").to_pylist()
     vectors = np.array(rows.column("vector").to_pylist(), np.float32)
     return QuerySet(SAMPLED, keys, vectors, keys, digest_of(keys), f"{len(keys)} passages, seed {seed}")
+
+
+def held_out(sets: Sequence[QuerySet]) -> tuple[list[QuerySet], list[str]]:
+    """The sets for a search of what holds none of their passages, and these passages' ids.
+
+    A graph leads to a passage that it holds by that passage's own edges, which a question does not have.
+    """
+    ids = [key for each in sets for key in each.own if key is not None]
+    return [replace(each, own=[None] * len(each)) for each in sets], ids
+
+
+def rows_without(lake: Lake, version: int, ids: Sequence[str]) -> DataFrame:
+    """`embeddings` at a version, without these passages."""
+    embeddings = lake.tables.read(EMBEDDINGS, version)
+    if not ids:
+        return embeddings
+    away = lake.tables.spark.createDataFrame([(key,) for key in ids], "chunk_id string")
+    return embeddings.join(F.broadcast(away), "chunk_id", "left_anti")
 
 
 def asked(lake: Lake, settings: Settings, path: str) -> QuerySet:

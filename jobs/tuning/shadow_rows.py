@@ -1,5 +1,6 @@
 """The rows of the lake in a shadow collection, in the partitions that the live one has."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pymilvus import MilvusClient
@@ -7,7 +8,6 @@ from pyspark.sql import functions as F
 
 from ..errors import MilvusError
 from ..lake.lake import Lake
-from ..lake.tables import EMBEDDINGS
 from ..mirror import rows_by
 from ..progress import Progress
 from ..transfer import upsert_rows, write_import_files
@@ -16,6 +16,7 @@ from ..vectors.build import import_files, staging_for
 from ..vectors.connection import MilvusAddress
 from ..vectors.partitions import Generation
 from ..vectors.plan import waves
+from .query_sets import rows_without
 
 SEEN_SECONDS = 120.0
 
@@ -23,6 +24,7 @@ SEEN_SECONDS = 120.0
 def fill(
     lake: Lake,
     version: int,
+    held_out: Sequence[str],
     client: MilvusClient,
     address: MilvusAddress,
     name: str,
@@ -32,10 +34,11 @@ def fill(
 ) -> dict[Generation, int]:
     """Import `embeddings` at a version into an empty shadow, and load it. Gives its partitions and their rows.
 
-    staging: where the server reads import files; without such a place the rows are upserted.
+    held_out: passages that it shall not hold. staging: where the server reads import files; without such a
+    place the rows are upserted.
     Raises MilvusError where not all of them are seen.
     """
-    embeddings = lake.tables.read(EMBEDDINGS, version)
+    embeddings = rows_without(lake, version, held_out)
     rows_of = rows_by(embeddings, F.col("partition"))
     generations = {range_name: Generation(range_name, 1) for range_name in rows_of}
     with progress.task("shadow", "rows", sum(rows_of.values())) as advance:

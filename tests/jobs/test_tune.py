@@ -1,5 +1,6 @@
 import json
 import signal
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from lakevec.jobs.tune import tune
 from lakevec.jobs.tuning.choice import Candidate, Promise
 from lakevec.jobs.tuning.grid import Setting
 from lakevec.jobs.tuning.measures import Interval
-from lakevec.jobs.tuning.query_sets import sampled
+from lakevec.jobs.tuning.query_sets import digest_of, sampled
 from lakevec.jobs.vectors.collection import aliased
 from lakevec.jobs.vectors.connection import MilvusAddress, connect
 from lakevec.jobs.vectors.index import VectorIndex
@@ -144,9 +145,14 @@ def test_a_sweep_measures_logs_and_chooses_and_leaves_nothing_behind(embedded, t
     assert reasons["IVF_SQ8"] == "nprobe 32 is more than nlist 16"
     assert "without GPUs" in reasons["GPU_IVF_FLAT"]
 
-    truth = {row["query_id"]: row for row in embedded.lake().tables.read(TRUTH).collect()}
-    assert len(truth) == QUERIES + 1
-    assert_exact(truth, passages(embedded.lake().model.dimension))
+    # For the shadow, which has none of the sampled passages, and for the live collection, which has them all.
+    queries = sampled(embedded.lake(), version, QUERIES, 0)
+    truth = embedded.lake().tables.read(TRUTH)
+    assert truth.count() == 2 * (QUERIES + 1)
+    rows = passages(embedded.lake().model.dimension)
+    assert_exact(truth.where(truth["queries"] == queries.digest).collect(), rows, without=[])
+    key = digest_of([queries.digest, *queries.ids])
+    assert_exact(truth.where(truth["queries"] == key).collect(), rows, without=queries.ids)
 
     assert report["applied"]["applied"]
     routes = read_routes(client, alias)
@@ -214,14 +220,16 @@ def load_now(lakehouse) -> None:
     load(lakehouse.lake(), lakehouse.settings, MilvusAddress(lakehouse.settings.milvus.uri), Progress(False))
 
 
-def assert_exact(truth: dict, rows: list[tuple]) -> None:
-    """Against all scores of some queries, sorted."""
+def assert_exact(truth: list, rows: list[tuple], without: Sequence[str]) -> None:
+    """Against all scores of some queries, sorted. without: passages that are nobody's answer."""
+    truth = {row["query_id"]: row for row in truth}
+    assert len(truth) == QUERIES
     names = EMBEDDINGS.schema.names
     keys = [row[names.index("chunk_id")] for row in rows]
     vectors = np.array([row[names.index("vector")] for row in rows], np.float64)
     for number in [number for number, key in enumerate(keys) if key in truth][:20]:
         scores = vectors @ vectors[number]
-        scores[number] = -1
+        scores[[number, *(keys.index(key) for key in without)]] = -1
         best = [keys[other] for other in np.argsort(-scores)[:100]]
         assert set(truth[keys[number]]["chunk_ids"][:100]) == set(best)
 
