@@ -5,15 +5,18 @@ search the old one. One switch of the routes brings them over. Then recall is me
 the promise is missed the old routes are published again; until that is known the old collection stays.
 The live collection holds the passages that the sweep held out: a passage is never its own answer, but a
 graph leads to its neighbours by its own edges, so that recall is flattered there, and the sweep's counts.
-A crash at any time leaves the old one, or the new one, whole; what is left over the next sweep drops.
+An error or Ctrl-C before the proof ends in the same way; after a kill the next load takes back what was
+not proved. What is left over the next sweep drops.
 """
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pymilvus import MilvusClient
+import grpc
+from pymilvus import MilvusClient, MilvusException
 
 from .fill import build_ranges, patch_ranges, wait_until_seen
 from .generations import made_row
@@ -23,13 +26,13 @@ from .load import load
 from .mirror import Mirror, lake_rows
 from .progress import Progress
 from .settings import Settings
-from .tuning.choice import Candidate, Choice, Promise
+from .tuning.choice import Candidate, Promise
 from .tuning.grid import Setting
 from .tuning.measure import CLIENTS, WARM_UP, Judged, measure
 from .tuning.query_sets import QuerySet
 from .tuning.sweep import searching
 from .tuning.truth import exact
-from .vectors import partitions, segments
+from .vectors import partitions, segments, shadow
 from .vectors.build import staging_for
 from .vectors.collection import Owner, point_alias
 from .vectors.connection import MilvusAddress, connect, server_version
@@ -71,7 +74,7 @@ def apply(
     """Make the live index as `chosen`. The caller holds the locks of `load` and `tune`.
 
     staging: where the server reads import files, if load.staging is unset. queries: the sweep's. What this
-    raises leaves the old index live, but where a reader was just switched: then the next load goes on.
+    raises leaves the old index live, or makes it so again.
     """
     begun = time.monotonic()
     # First of all equal to the lake: what is built anew is built from the newest version.
@@ -83,25 +86,31 @@ def apply(
     drop_unrouted(client, alias, owner)
     index = VectorIndex(chosen.setting.type, dict(chosen.setting.build), dict(chosen.setting.search))
     sets = [Judged(each, exact(lake, old.version, each).neighbours) for each in queries]
-    if (old.index.type, old.index.build) == (index.type, index.build):
-        new, made = replace(old, index=index), []
-    else:
-        place = settings.load.staging or staging
-        new, made = built(lake, settings, address, client, owner, old, index, place, progress)
-    warm_up(client, new, sets[0])
-    publish(client, alias, new)
-    progress.log("tune.switched", collection=new.collection, index=chosen.setting.name)
-    proved, why = prove(client, new, chosen, promise, sets, seed)
+    try:
+        if (old.index.type, old.index.build) == (index.type, index.build):
+            new, made = replace(old, index=index), []
+        else:
+            place = settings.load.staging or staging
+            new, made = built(lake, settings, address, client, owner, old, index, place, progress)
+        bare = wait_until_served(client, new, chosen.build_seconds)
+        warm_up(client, new, sets[0])
+        publish(client, alias, new)
+        progress.log("tune.switched", collection=new.collection, index=chosen.setting.name)
+        proved, why = prove(client, new, chosen, promise, sets, seed, bare)
+        if why is None:
+            point_alias(client, alias, new.collection)
+    except BaseException:
+        # The error is the one to tell; where Milvus is away, the next load takes back what is not proved.
+        with suppress(MilvusException, grpc.RpcError):
+            take_back(client, alias, old, owner)
+            progress.log("tune.taken_back", reason="it was not proved")
+        raise
     if why is not None:
-        publish(client, alias, old)
+        take_back(client, alias, old, owner)
         progress.log("tune.taken_back", reason=why)
     else:
-        point_alias(client, alias, new.collection)
         settle_history(lake, old, new, made)
-    if new.collection != old.collection:
-        # Readers that have just read the routes are within the other one.
-        time.sleep(partitions.DRAIN_SECONDS)
-        client.drop_collection(new.collection if why else old.collection)
+        drop_drained(client, alias, owner)
     return ApplyReport(
         why is None,
         proved.recall.mean,
@@ -115,11 +124,24 @@ def apply(
     )
 
 
-def not_applied(choice: Choice) -> ApplyReport:
+def not_applied(each: Candidate, why: str) -> ApplyReport:
     """Where there is nothing that should be live: the sweep's own figures, and why."""
-    each = choice.candidate
     figures = each.recall.mean, each.recall.low, each.recall.high, each.p99_ms, each.qps
-    return ApplyReport(False, *figures, "", f"{choice.why} Nothing was applied.", 0.0)
+    return ApplyReport(False, *figures, "", f"{why} Nothing was applied.", 0.0)
+
+
+def take_back(client: MilvusClient, alias: str, old: Routes, owner: Owner) -> None:
+    """What was live is live again, whatever was switched; the new collection is dropped."""
+    if read_routes(client, alias) != old:
+        publish(client, alias, old)
+    point_alias(client, alias, old.collection)
+    drop_drained(client, alias, owner)
+
+
+def drop_drained(client: MilvusClient, alias: str, owner: Owner) -> None:
+    """Drop the collection that is not live, once readers that have just read the routes are not within it."""
+    time.sleep(partitions.DRAIN_SECONDS)
+    drop_unrouted(client, alias, owner)
 
 
 def built(
@@ -154,10 +176,24 @@ def built(
             wait_until_seen(mirror, {each: desired[each.range] for each in generations.values()})
             seconds = round(time.monotonic() - begun, 3)
             made += [made_row(mirror, index, each, tasks.get(each), seconds) for each in generations.values()]
-    if not staged:
-        # What still grows has no index.
-        client.flush(name)
     return replace(old, collection=name, index=index, generations=dict.fromkeys(desired, 1)), made
+
+
+def wait_until_served(client: MilvusClient, routes: Routes, build_seconds: float) -> float:
+    """Return when readers are served from the index; the share of rows that are in segments too small for one.
+
+    build_seconds: that the index took on the shadow. Raises BuildFailed or BuildStalled where that does not come.
+    """
+    # What still grows has no index, nor a segment that is listed.
+    client.flush(routes.collection)
+    shadow.wait_until_built(client, routes.collection, build_seconds)
+    total = sum(partitions.counts_when_answering(client, routes.collection, routes.live).values())
+    found, wrong = segments.wait_until_indexed(
+        client, routes.collection, total, routes.index.type, max(INDEXED_SECONDS, build_seconds), with_deleted=True
+    )
+    if wrong:
+        raise shadow.BuildFailed(f"Its index is not what readers would be served from: {wrong}.")
+    return min(1.0, sum(each.rows for each in found if not each.is_indexed) / max(1, total))
 
 
 def warm_up(client: MilvusClient, routes: Routes, judged: Judged) -> None:
@@ -168,18 +204,24 @@ def warm_up(client: MilvusClient, routes: Routes, judged: Judged) -> None:
 
 
 def prove(
-    client: MilvusClient, routes: Routes, chosen: Candidate, promise: Promise, sets: Sequence[Judged], seed: int
+    client: MilvusClient,
+    routes: Routes,
+    chosen: Candidate,
+    promise: Promise,
+    sets: Sequence[Judged],
+    seed: int,
+    bare: float,
 ) -> tuple[Candidate, str | None]:
-    """What the live collection gives, and what of the promise it misses; None where it keeps it."""
-    total = sum(partitions.counts_when_answering(client, routes.collection, routes.live).values())
-    found, wrong = segments.wait_until_indexed(client, routes.collection, total, routes.index.type, INDEXED_SECONDS)
-    bare = sum(each.rows for each in found if not each.is_indexed) / max(1, total)
+    """What the live collection gives, and what of the promise it misses; None where it keeps it.
+
+    bare: the share of its rows in segments too small for an index.
+    """
     setting = Setting(routes.index.type, routes.index.build, routes.index.search)
     measured = measure(searching(client, routes.collection, routes.live), setting, sets, seed, bare)
     deciding = measured.deciding
     proved = replace(chosen, recall=deciding, p99_ms=measured.p99_ms, qps=measured.qps[CLIENTS])
-    if wrong or measured.wrong:
-        return proved, wrong or measured.wrong
+    if measured.wrong:
+        return proved, measured.wrong
     if not proved.keeps(promise):
         return proved, (
             f"measured on the live collection, it misses {promise}: recall@10 {deciding.mean:.4f} (from "

@@ -15,7 +15,7 @@ from typing import Any
 from pymilvus import MilvusClient
 
 from .apply import ApplyReport, apply, not_applied
-from .errors import ConfigurationError
+from .errors import ConfigurationError, LakevecError
 from .lake.lake import Lake, open_lake
 from .lake.lock import TUNE, locked
 from .lake.session import spark_session
@@ -143,12 +143,16 @@ def applied(
     """The choice on the live collection, if it keeps the promise; marked in the registry where it does there."""
     settings, champion = subject.settings, report.champion
     if not choice.kept:
-        return not_applied(choice)
-    with locked(settings, "tune --apply", ["load"]):
-        done = apply(
-            subject.lake, settings, subject.address, choice.candidate, subject.promise, sets, seed,
-            staging_for(settings), progress,
-        )  # fmt: skip
+        return not_applied(choice.candidate, choice.why)
+    try:
+        with locked(settings, "tune --apply", ["load"]), failures_told(subject.address):
+            done = apply(
+                subject.lake, settings, subject.address, choice.candidate, subject.promise, sets, seed,
+                staging_for(settings), progress,
+            )  # fmt: skip
+    except LakevecError as error:
+        # The sweep is not lost with it.
+        done = not_applied(choice.candidate, str(error))
     measured = {"recall_at_10": done.recall_at_10, "recall_at_10_low": done.ci_low, "p99_ms": done.p99_ms}
     run.log(run.run_id, {"applied": done.applied}, {f"applied_{name}": value for name, value in measured.items()})
     if done.applied:

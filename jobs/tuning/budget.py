@@ -1,7 +1,8 @@
 """Which build comes next: all in their order, or, within a budget of time, by successive halving.
 
 Halving: every index type is given one build, the quickest first; the better half of the types is given
-one more each, and so on. So a few minutes see every kind of index, and the rest goes to the promising.
+one more each, and so on. So a few minutes see every kind of index, the rest goes to the promising, and
+what is left after these to the others.
 """
 
 import time
@@ -31,6 +32,7 @@ class Turns:
             self.waiting.setdefault(build.type, []).append(build)
         self.scores: dict[str, Score] = {}
         self.round: list[str] = sorted(self.waiting, key=lambda kind: seconds_of(self.waiting[kind][0]))
+        self.last = list(self.round)
         self.untried: list[Skipped] = []
 
     def next(self) -> Setting | None:
@@ -53,17 +55,23 @@ class Turns:
         self.scores[build.type] = max(score, self.scores.get(build.type, score))
 
     def halve(self) -> bool:
-        """Begin another round with the better half of the types; whether there is one."""
-        ranked = sorted(self.scores, key=lambda kind: self.scores[kind], reverse=True)
-        kept = ranked[: -(-len(ranked) // 2)]
-        for kind in self.waiting:
-            if kind not in kept:
-                self.scores.pop(kind, None)
-                for build in self.waiting[kind]:
-                    self.leave(build, f"{' and '.join(kept) or 'nothing'} did better than {kind} so far")
-                self.waiting[kind] = []
-        self.round = [kind for kind in kept if self.waiting[kind]]
+        """Begin another round with the better half of the last one's types; whether there is one.
+
+        When these have nothing left, it is the turn of all others again: what fits is not left out.
+        """
+        waiting = [kind for kind, queue in self.waiting.items() if queue]
+        among = [kind for kind in self.last if kind in waiting] or waiting
+        # A type of which nothing could be measured comes last.
+        ranked = sorted(among, key=lambda kind: self.scores.get(kind, ()), reverse=True)
+        self.last = ranked[: -(-len(ranked) // 2)]
+        self.round = list(self.last)
         return bool(self.round)
+
+    def leave_all(self, why: str) -> None:
+        """There are no more turns."""
+        for queue in self.waiting.values():
+            self.untried += [Skipped(build.type, build.build, {}, f"not tried: {why}") for build in queue]
+            queue.clear()
 
     def leave(self, build: Setting, why: str) -> None:
         self.untried.append(Skipped(build.type, build.build, {}, f"not tried within {self.minutes:g} minutes: {why}"))

@@ -24,7 +24,8 @@ class Promise:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A setting as it was measured. qps: with 8 clients. memory: bytes. run_id: its run in MLflow."""
+    """A setting as it was measured. qps: with 8 clients. memory: bytes. run_id: its run in MLflow. build_seconds: 0
+    where that is not known."""
 
     setting: Setting
     recall: Interval
@@ -32,6 +33,7 @@ class Candidate:
     qps: float
     memory: int
     run_id: str = ""
+    build_seconds: float = 0.0
 
     def is_within(self, promise: Promise) -> bool:
         """Whether latency and memory are as promised."""

@@ -188,7 +188,8 @@ def impossible_search(build: Mapping[str, int], search: Mapping[str, int]) -> st
 def default_build_axes(kind: str, ground: Ground) -> Axes:
     """Good without thought. Lists: four times the square root of a segment's rows, if it can train so many."""
     rows, dimension, many = ground.rows, ground.dimension, ground.total > MANY_ROWS
-    lists = [4096 if many else min(65_536, max(1, min(round(4 * math.sqrt(rows)), rows // VECTORS_PER_LIST)))]
+    wanted = 4096 if many else min(65_536, round(4 * math.sqrt(rows)))
+    lists = [max(1, min(wanted, rows // VECTORS_PER_LIST))]
     parts = [largest_divisor(dimension, dimension // share) for share in ((8, 4, 2) if many else (4,))]
     return {
         "HNSW": {"M": [16, 32], "efConstruction": [200]},

@@ -56,6 +56,9 @@ class Sweeping:
                 self.one(build)
             except shadow.BuildFailed as error:
                 self.skip(build, f"{error}")
+            except shadow.BuildStalled as error:
+                self.skip(build, f"{error}")
+                self.turns.leave_all(f"the server is at {build.name} still, and nothing can be measured beside it")
         self.skipped += self.turns.untried
 
     def one(self, build: Setting) -> None:
@@ -72,7 +75,7 @@ class Sweeping:
                 advance(max(0, indexed - done))
                 done = max(done, indexed)
 
-            shadow.wait_until_built(self.client, self.name, told)
+            shadow.wait_until_built(self.client, self.name, expected, told)
         seconds = time.monotonic() - begun
         self.estimate.learn(build, seconds)
         partitions.load(self.client, self.name, self.rows)
@@ -105,7 +108,7 @@ class Sweeping:
         tags, table = {"memory_by": weight.way}, per_query(self.sets[0], found)
         run_id = self.run.child(setting, metrics, tags, table, seconds=time.monotonic() - begun)
         deciding = found.deciding
-        candidate = Candidate(setting, deciding, found.p99_ms, found.qps[CLIENTS], weight.memory_bytes, run_id)
+        candidate = Candidate(setting, deciding, found.p99_ms, found.qps[CLIENTS], weight.memory_bytes, run_id, seconds)
         self.candidates.append(candidate)
         self.table.append(
             {"run_id": run_id, "setting": setting.name, "index_type": setting.type, **setting.build, **setting.search}

@@ -20,14 +20,18 @@ from .patience import retrying
 from .rows import VECTOR
 
 POLL_SECONDS = 0.5
-# The least time without anything indexed after which a build counts as stalled.
-STALLED_SECONDS = 900.0
+# The least time without anything indexed after which a build counts as stalled, and how often what was expected.
+STALLED_SECONDS, STALLED_TIMES = 900.0, 3
 # What rows are imported under; every other index is built after it.
 FIRST = VectorIndex("FLAT")
 
 
 class BuildFailed(MilvusError):
     """The server could not build this index; the next may be tried."""
+
+
+class BuildStalled(MilvusError):
+    """The server does not come to an end with this index, and may be at it still: nothing can be measured beside it."""
 
 
 def shadow_prefix(alias: str) -> str:
@@ -98,12 +102,17 @@ def change_index(client: MilvusClient, name: str, index: VectorIndex) -> None:
         raise BuildFailed(f"the server refuses it: {error.message}") from error
 
 
-def wait_until_built(client: MilvusClient, name: str, advance: Callable[[int, int], None]) -> None:
+def wait_until_built(
+    client: MilvusClient, name: str, expected_seconds: float, advance: Callable[[int, int], None] = lambda *_: None
+) -> None:
     """Return when every row is indexed. advance: told of the rows that are, and of all.
 
-    Raises BuildFailed where the server says that it failed, or indexes nothing more for a long time.
+    Raises BuildFailed where the server says that it failed, and BuildStalled where it indexes nothing more for much
+    longer than the whole was expected to take.
     """
     moved_at, seen = time.monotonic(), -1
+    # A segment counts when it is done, and there may be only one.
+    patience = max(STALLED_SECONDS, STALLED_TIMES * expected_seconds)
     while True:
         found = client.describe_index(name, VECTOR)
         done, total = found["indexed_rows"], found["total_rows"]
@@ -115,8 +124,8 @@ def wait_until_built(client: MilvusClient, name: str, advance: Callable[[int, in
         if done != seen:
             moved_at, seen = time.monotonic(), done
             advance(done, total)
-        if time.monotonic() - moved_at > STALLED_SECONDS:
-            raise BuildFailed(f"the server indexed nothing more for {STALLED_SECONDS:,.0f} s")
+        if time.monotonic() - moved_at > patience:
+            raise BuildStalled(f"the server indexed nothing more for {patience:,.0f} s")
         time.sleep(POLL_SECONDS)
 
 

@@ -35,6 +35,9 @@ def test_without_a_thought_every_type_is_tried_with_lists_that_fit_the_segment()
 def test_above_ten_million_rows_product_quantisers_are_finer():
     found = grid({"IVF_PQ": {}}, Ground(384, 1_000_000, 20_000_000, (2, 6, 0), True))
     assert [build.build for build in found.builds] == [{"nlist": 4096, "m": m, "nbits": 8} for m in (48, 96, 192)]
+    # As many lists as smaller segments can train.
+    [smaller] = grid({"IVF_FLAT": {}}, Ground(384, 100_000, 20_000_000, (2, 6, 0), True)).builds
+    assert smaller.build == {"nlist": 100_000 // 39}
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,12 @@ def test_a_search_measures_the_index_only_where_every_segment_that_can_have_one_
     assert fault([BARE, SMALL], 6500, "FLAT") is None
 
 
+def test_rows_that_are_deleted_may_stay_in_the_segments_of_a_live_collection_but_none_may_be_missing():
+    assert "segments have 6,500 rows" in fault([INDEXED, SMALL], 6400, "HNSW")
+    assert fault([INDEXED, SMALL], 6400, "HNSW", with_deleted=True) is None
+    assert "the table has 6,600" in fault([INDEXED, SMALL], 6600, "HNSW", with_deleted=True)
+
+
 # Bytes of index files of 6,000 vectors of 384 numbers, as a Milvus 2.3.5 wrote them (compressed).
 @pytest.mark.parametrize(
     ("kind", "build", "written"),
