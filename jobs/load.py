@@ -34,7 +34,8 @@ from .vectors.connection import MilvusAddress, connect, server_version
 from .vectors.failures import failures_told
 from .vectors.partitions import Generation
 from .vectors.plan import RangeAction, check_limit, partition_limit, reconcile_ranges
-from .vectors.routes import Routes, publish, read_routes
+from .vectors.routes import Routes, publish
+from .vectors.successor import proved_routes
 
 
 def load(
@@ -74,7 +75,7 @@ def follow(
     alias = settings.milvus.collection
     client = connect(address)
     version = lake.tables.version(EMBEDDINGS)
-    published = read_routes(client, alias)
+    published = proved_routes(client, alias, lake.lake_id)
     followed = published if published and published.lake_id == lake.lake_id else None
     changes = changes_since(followed, lake, version)
     foretold = foretold_rows(followed, changes)
@@ -85,7 +86,8 @@ def follow(
         check_limit(desired, limit, lake.granularity)
     owner = Owner(lake.lake_id, lake.model.id, lake.chunking.id, lake.model.dimension)
     largest = max(desired.values(), default=0)
-    wanted = index_settings(settings, lake, followed is None)
+    is_lost = followed is not None and not client.has_collection(followed.collection)
+    wanted = index_settings(settings, lake, followed, is_lost)
     collection, index = open_collection(client, alias, owner, wanted, settings.explicit, largest)
     if followed and followed.collection == collection:
         index = searched_as_before(index, followed.index, settings)

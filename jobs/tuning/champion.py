@@ -14,6 +14,7 @@ from ..lake.lake import Lake
 from ..lake.storage import local_path
 from ..settings import Index, Settings
 from ..vectors.index import VectorIndex
+from ..vectors.routes import Routes
 from .tracking import Store, store_for
 
 CHAMPION, PREVIOUS, APPLIED = "champion", "previous", "applied"
@@ -84,12 +85,16 @@ def read_registered(store: Store, name: str, alias: str) -> Registered | None:
     return Registered(name, str(found.version), index, {key: float(value) for key, value in tags.items()})
 
 
-def index_settings(settings: Settings, lake: Lake, is_new: bool) -> Index:
-    """The index that a load asks for: what somebody set, else for a new collection what was applied last."""
-    if not is_new or any(name.startswith("index.") for name in settings.explicit):
+def index_settings(settings: Settings, lake: Lake, routes: Routes | None, is_lost: bool) -> Index:
+    """The index that a load asks for: what somebody set, else for a collection that must be made what it had.
+
+    routes: the lake's own. is_lost: they are there, and their collection is not. Without routes it is the index
+    that was applied last.
+    """
+    if any(name.startswith("index.") for name in settings.explicit) or (routes and not is_lost):
         return settings.index
-    applied = applied_index(settings, lake)
-    return Index.model_validate(asdict(applied)) if applied else settings.index
+    found = routes.index if routes else applied_index(settings, lake)
+    return Index.model_validate(asdict(found)) if found else settings.index
 
 
 def searched_as_before(index: VectorIndex, published: VectorIndex | None, settings: Settings) -> VectorIndex:

@@ -1,17 +1,19 @@
 """Another collection that is to take the place of the live one, with another index."""
 
 # pymilvus declares its clients' results as coroutines too.
-# pyright: reportGeneralTypeIssues=false
+# pyright: reportIndexIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
 
 import re
+import time
 
 from pymilvus import MilvusClient
 
 from .collection import Owner, aliased, create_index
 from .collection import schema as collection_schema
 from .index import VectorIndex
+from .partitions import DRAIN_SECONDS
 from .patience import retrying
-from .routes import read_routes
+from .routes import Routes, from_json, publish, published, read_routes, routes_alias
 from .rows import VECTOR
 
 
@@ -52,3 +54,28 @@ def drop_unrouted(client: MilvusClient, alias: str, owner: Owner) -> list[str]:
     for name in found:
         client.drop_collection(name)
     return found
+
+
+def proved_routes(client: MilvusClient, alias: str, lake_id: str) -> Routes | None:
+    """The routes; where a switch to another collection was killed before its proof, those before it, live again.
+
+    The alias follows the routes after the proof alone. The caller holds the lock `load`: no switch goes on.
+    """
+    routes, proved = read_routes(client, alias), aliased(client, alias)
+    if routes is None or routes.lake_id != lake_id or proved in (None, routes.collection):
+        return routes
+    before = routes_before(client, alias)
+    if before is None or before.collection != proved:
+        return routes
+    publish(client, alias, before)
+    time.sleep(DRAIN_SECONDS)
+    client.drop_collection(routes.collection)
+    return before
+
+
+def routes_before(client: MilvusClient, alias: str) -> Routes | None:
+    """The routes that were live until the last switch; None where they are not kept."""
+    names = [f"{routes_alias(alias)}_{number}" for number in published(client, alias)]
+    live = aliased(client, routes_alias(alias))
+    place = names.index(live) if live in names else 0
+    return from_json(client.describe_collection(names[place - 1])["description"]) if place else None

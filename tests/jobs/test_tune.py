@@ -1,6 +1,7 @@
 import json
 import signal
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from lakevec.jobs.tuning.query_sets import digest_of, sampled
 from lakevec.jobs.vectors.collection import aliased
 from lakevec.jobs.vectors.connection import MilvusAddress, connect
 from lakevec.jobs.vectors.index import VectorIndex
-from lakevec.jobs.vectors.routes import read_routes
+from lakevec.jobs.vectors.routes import publish, read_routes
 from lakevec.jobs.vectors.shadow import left_over
 from lakevec.udfs.keys import digest
 from mlflow.tracking import MlflowClient
@@ -32,6 +33,7 @@ from typer.testing import CliRunner
 # One range is large enough for an index in Milvus, the other is not.
 ROWS_OF = {"2023": 1500, "2024": 200}
 QUERIES = 60
+COARSE = Candidate(Setting("IVF_FLAT", {"nlist": 16}, {"nprobe": 1}), Interval(1, 1, 1), 1, 1, 1)
 GRID = "{FLAT: {}, IVF_SQ8: {nlist: [16], nprobe: [1, 16, 32]}, GPU_IVF_FLAT: {}}"
 
 
@@ -158,9 +160,7 @@ def test_a_sweep_measures_logs_and_chooses_and_leaves_nothing_behind(embedded, t
     routes = read_routes(client, alias)
     assert routes.index == VectorIndex(champion["index_type"], champion["build"], champion["search"])
     assert aliased(client, alias) == routes.collection == report["applied"]["collection"]
-    assert [name for name in client.list_collections() if name.startswith(f"{alias}_") and "_routes_" not in name] == [
-        routes.collection
-    ]
+    assert collections(client, alias) == [routes.collection]
     assert embedded.assert_mirrored() == sum(ROWS_OF.values())
     # What loads do later keeps the index and how it is searched.
     load_now(embedded)
@@ -184,13 +184,9 @@ def test_a_promise_that_is_missed_brings_the_old_index_back_and_a_lost_one_is_ma
     client, alias = connect(MilvusAddress(embedded.settings.milvus.uri)), embedded.settings.milvus.collection
     load_now(embedded)
     before = read_routes(client, alias)
-    lake, settings = embedded.lake(), embedded.settings
-    queries = [sampled(lake, lake.tables.version(EMBEDDINGS), QUERIES, 0)]
-    coarse = Candidate(Setting("IVF_FLAT", {"nlist": 16}, {"nprobe": 1}), Interval(1, 1, 1), 1, 1, 1)
+    settings = embedded.settings
 
-    missed = apply(
-        lake, settings, MilvusAddress(settings.milvus.uri), coarse, Promise(0.999), queries, 0, None, Progress(False)
-    )
+    missed = apply_now(embedded, COARSE, recall=0.999)
 
     assert not missed.applied
     assert "it misses recall@10 of at least 0.999" in missed.why
@@ -199,21 +195,100 @@ def test_a_promise_that_is_missed_brings_the_old_index_back_and_a_lost_one_is_ma
 
     done = tune(settings, applying=True, progress=Progress(False))
     assert done.applied.applied
-    for name in client.list_collections():
-        if name.startswith(alias):
-            for known in client.list_aliases(name)["aliases"]:
-                client.drop_alias(known)
-            client.drop_collection(name)
+    applied = VectorIndex(done.champion.index_type, dict(done.champion.build), dict(done.champion.search))
+    client.drop_collection(read_routes(client, alias).collection)
     load_now(embedded)
-    assert read_routes(client, alias).index == VectorIndex(
-        done.champion.index_type, dict(done.champion.build), dict(done.champion.search)
+    assert read_routes(client, alias).index == applied
+    assert embedded.assert_mirrored() == sum(ROWS_OF.values())
+    drop_all(client, alias)
+    load_now(embedded)
+    assert read_routes(client, alias).index == applied
+
+
+@pytest.mark.slow
+def test_what_is_not_proved_is_taken_back_at_once_or_by_the_next_load(embedded, monkeypatch):
+    client, alias = connect(MilvusAddress(embedded.settings.milvus.uri)), embedded.settings.milvus.collection
+    load_now(embedded)
+    before = read_routes(client, alias)
+    before = replace(before, index=replace(before.index, search={"ef": 77}))
+    publish(client, alias, before)
+
+    def killed(*_):
+        assert read_routes(client, alias).index.type == "IVF_FLAT"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lakevec.jobs.apply.prove", killed)
+    with pytest.raises(KeyboardInterrupt):
+        apply_now(embedded, COARSE)
+    assert read_routes(client, alias) == before
+    assert collections(client, alias) == [before.collection]
+
+    # As kill -9 leaves it.
+    monkeypatch.setattr("lakevec.jobs.apply.take_back", lambda *_: None)
+    with pytest.raises(KeyboardInterrupt):
+        apply_now(embedded, COARSE)
+    assert read_routes(client, alias).collection != before.collection == aliased(client, alias)
+    load_now(embedded)
+    assert read_routes(client, alias) == before
+    assert collections(client, alias) == [before.collection]
+    assert embedded.assert_mirrored() == sum(ROWS_OF.values())
+
+
+@pytest.mark.slow
+def test_other_search_parameters_are_applied_in_place_and_what_is_upserted_is_indexed_before_readers_come(embedded):
+    """The live collection has a row that was deleted, and rows that were upserted and are not flushed."""
+    client, alias = connect(MilvusAddress(embedded.settings.milvus.uri)), embedded.settings.milvus.collection
+    load_now(embedded)
+    tables = embedded.lake().tables
+    embedded.spark.sql(f"DELETE FROM delta.`{tables.path}/{EMBEDDINGS.name}` WHERE uri = '7.md'")
+    embedded.spark.sql(f"UPDATE delta.`{tables.path}/{EMBEDDINGS.name}` SET title = 'New' WHERE uri = '8.md'")
+    load_now(embedded)
+    before = read_routes(client, alias)
+    wide = Candidate(Setting(before.index.type, before.index.build, {"ef": 123}), Interval(1, 1, 1), 1, 1, 1)
+
+    done = apply_now(embedded, wide, recall=0.5)
+
+    assert done.applied, done.why
+    assert read_routes(client, alias) == replace(before, index=replace(before.index, search={"ef": 123}))
+    assert collections(client, alias) == [before.collection]
+
+    embedded.settings = embedded.settings.model_copy(
+        update={"load": embedded.settings.load.model_copy(update={"staging": None})}
     )
+    done = apply_now(embedded, COARSE, recall=0.0)
+
+    assert done.applied, done.why
+    [live] = collections(client, alias)
+    assert live == read_routes(client, alias).collection != before.collection
+    # What still grows would be found whole.
+    assert done.recall_at_10 < 0.9
+    assert embedded.assert_mirrored() == sum(ROWS_OF.values()) - 1
 
 
 def test_an_index_that_somebody_set_is_not_to_be_chosen(tmp_path):
     settings = load_settings("local", [f"lake.path={tmp_path}", "index.type=FLAT"], {})
     with pytest.raises(ConfigurationError, match=r"index\.type is set"):
         tune(settings, applying=True)
+
+
+def apply_now(lakehouse, chosen: Candidate, recall: float = 0.5):
+    lake, settings = lakehouse.lake(), lakehouse.settings
+    queries = [sampled(lake, lake.tables.version(EMBEDDINGS), QUERIES, 0)]
+    address = MilvusAddress(settings.milvus.uri)
+    return apply(lake, settings, address, chosen, Promise(recall), queries, 0, None, Progress(False))
+
+
+def collections(client, alias: str) -> list[str]:
+    """Those that hold passages."""
+    return [name for name in client.list_collections() if name.startswith(f"{alias}_") and "_routes_" not in name]
+
+
+def drop_all(client, alias: str) -> None:
+    for name in client.list_collections():
+        if name.startswith(alias):
+            for known in client.list_aliases(name)["aliases"]:
+                client.drop_alias(known)
+            client.drop_collection(name)
 
 
 def load_now(lakehouse) -> None:
