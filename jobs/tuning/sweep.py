@@ -1,14 +1,18 @@
 """The sweep itself: build after build on the shadow, all searches on each, everything logged as it is measured."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from pymilvus import MilvusClient
+import grpc
+from pymilvus import MilvusClient, MilvusException
 
+from ..errors import MilvusError
 from ..progress import Progress
 from ..vectors import partitions, segments, shadow
+from ..vectors.connection import cause_in_words
 from ..vectors.index import VectorIndex
 from ..vectors.partitions import Generation
 from ..vectors.weight import Scales, Weight
@@ -53,13 +57,26 @@ class Sweeping:
         """Build and search until nothing is left, or the time is spent."""
         while build := self.turns.next():
             try:
-                self.one(build)
-            except shadow.BuildFailed as error:
-                self.skip(build, f"{error}")
+                with self.skipping(build):
+                    self.one(build)
             except shadow.BuildStalled as error:
                 self.skip(build, f"{error}")
                 self.turns.leave_all(f"the server is at {build.name} still, and nothing can be measured beside it")
         self.skipped += self.turns.untried
+
+    @contextmanager
+    def skipping(self, setting: Setting) -> Iterator[None]:
+        """What the server cannot build, load or search is left out, as long as it answers at all."""
+        try:
+            yield
+        except shadow.BuildStalled:
+            raise
+        except (MilvusError, MilvusException, grpc.RpcError) as error:
+            try:
+                self.client.get_server_version()
+            except (MilvusException, grpc.RpcError):
+                raise error from None
+            self.skip(setting, str(error) if isinstance(error, MilvusError) else cause_in_words(error))
 
     def one(self, build: Setting) -> None:
         total = sum(self.rows.values())
@@ -86,17 +103,20 @@ class Sweeping:
             return
         weight = self.scales.weigh(index, found)
         bare = sum(each.rows for each in found if not each.is_indexed) / total
-        best = [self.measured(setting, seconds, weight, bare) for setting in self.grid.searches_of(build)]
-        if scores := [candidate.score(self.promise) for candidate in best if candidate]:
+        before = len(self.candidates)
+        for setting in self.grid.searches_of(build):
+            with self.skipping(setting):
+                self.one_search(setting, seconds, weight, bare)
+        if scores := [candidate.score(self.promise) for candidate in self.candidates[before:]]:
             self.turns.told(build, max(scores))
 
-    def measured(self, setting: Setting, seconds: float, weight: Weight, bare: float) -> Candidate | None:
-        """One search setting as a run; None where what was measured is not the index."""
+    def one_search(self, setting: Setting, seconds: float, weight: Weight, bare: float) -> None:
+        """One search setting as a run, and a candidate where what was measured is the index."""
         begun = time.monotonic()
         found = measure(searching(self.client, self.name, list(self.rows)), setting, self.sets, self.seed, bare)
         if found.wrong:
             self.skip(setting, f"invalid: {found.wrong}")
-            return None
+            return
         metrics = {
             **metrics_of(found),
             "build_seconds": seconds,
@@ -122,7 +142,6 @@ class Sweeping:
             p99_ms=round(found.p99_ms, 1),
             qps=round(found.qps[CLIENTS]),
         )
-        return candidate
 
     def judged(self, setting: Setting, found: Measurement) -> dict[str, float]:
         """How good the answers to judged questions are, beside how many of the exact ones they are."""
