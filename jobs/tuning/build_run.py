@@ -46,10 +46,15 @@ def log_builds(builds: list[Build], settings: Mlflow, lake_path: str) -> None:
         reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
         structlog.get_logger().warning(
             "mlflow.failed",
-            reason=re.sub(r"//[^/\s]*@", "//", reason),
+            reason=without_credentials(reason),
             builds=len(builds),
             advice="the index is complete; see mlflow.tracking_uri, or set mlflow.experiment to nothing",
         )
+
+
+def without_credentials(text: str) -> str:
+    """A tracking store's address, or words that name it, as they may be shown."""
+    return re.sub(r"//[^/\s]*@", "//", text)
 
 
 def store_beside(lake_path: str) -> str | None:

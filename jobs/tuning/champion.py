@@ -15,7 +15,7 @@ from ..lake.storage import local_path
 from ..settings import Index, Settings
 from ..vectors.index import VectorIndex
 from ..vectors.routes import Routes
-from .tracking import Store, store_for
+from .tracking import Store, in_a_line, store_for
 
 CHAMPION, PREVIOUS, APPLIED = "champion", "previous", "applied"
 
@@ -60,7 +60,7 @@ def register(client: Any, name: str, run_id: str, index: VectorIndex, promise: M
         client.set_registered_model_alias(name, CHAMPION, made.version)
     except MlflowException as error:
         raise LakevecError(
-            f"The choice could not be registered as {name}: {str(error).partition(chr(10))[0]} Its run is {run_id}."
+            f"The choice could not be registered as {name}: {in_a_line(error)} Its run is {run_id}."
         ) from error
     return Registered(name, made.version, index, promise)
 
@@ -79,7 +79,10 @@ def read_registered(store: Store, name: str, alias: str) -> Registered | None:
     except MlflowException as error:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
-        raise
+        raise LakevecError(
+            f"Which index {name} had could not be read from MLflow's registry: {in_a_line(error)} See "
+            "mlflow.tracking_uri, or set index.type."
+        ) from error
     tags = dict(found.tags)
     index = VectorIndex(tags.pop("index_type"), json.loads(tags.pop("build")), json.loads(tags.pop("search")))
     return Registered(name, str(found.version), index, {key: float(value) for key, value in tags.items()})

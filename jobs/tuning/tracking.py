@@ -17,7 +17,7 @@ from ..lake.lake import Lake
 from ..lake.storage import local_path
 from ..lake.tables import EMBEDDINGS
 from ..settings import Mlflow
-from .build_run import PATIENCE, quiet, store_beside
+from .build_run import PATIENCE, quiet, store_beside, without_credentials
 from .grid import Setting
 from .query_sets import QuerySet
 
@@ -150,8 +150,7 @@ def sweep(store: Store, name: str, params: Mapping[str, object], tags: Mapping[s
         run = client.create_run(experiment, run_name=name, tags=dict(tags)).info.run_id
     except MlflowException as error:
         raise LakevecError(
-            f"The sweep cannot be logged: {str(error).partition(chr(10))[0]} Nothing was built. "
-            "See mlflow.tracking_uri."
+            f"The sweep cannot be logged: {in_a_line(error)} Nothing was built. See mlflow.tracking_uri."
         ) from error
     made = Sweep(client, store, experiment, run)
     made.shared = {key: value for key, value in tags.items() if not key.startswith("mlflow.")}
@@ -168,6 +167,10 @@ def sweep(store: Store, name: str, params: Mapping[str, object], tags: Mapping[s
     finally:
         monitor.finish()
         client.set_terminated(run, ended)
+
+
+def in_a_line(error: Exception) -> str:
+    return without_credentials(str(error).partition("\n")[0])
 
 
 def surroundings() -> dict[str, str]:

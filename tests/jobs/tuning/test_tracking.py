@@ -2,9 +2,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from lakevec.jobs.errors import ConfigurationError
+from lakevec.jobs.errors import ConfigurationError, LakevecError
 from lakevec.jobs.settings import Mlflow
-from lakevec.jobs.tuning.tracking import commit, store_for
+from lakevec.jobs.tuning.build_run import without_credentials
+from lakevec.jobs.tuning.champion import read_registered
+from lakevec.jobs.tuning.tracking import commit, store_for, sweep
 
 
 def mlflow(**values) -> Mlflow:
@@ -26,6 +28,28 @@ def test_sweeps_have_an_experiment_of_their_own_with_its_files_beside_the_lake()
 def test_without_a_store_there_is_no_sweep(settings, lake, message):
     with pytest.raises(ConfigurationError, match=message):
         store_for(settings, lake)
+
+
+def test_a_store_that_fails_is_told_without_secrets(monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    store = store_for(mlflow(tracking_uri="http://me:secret@127.0.0.1:1"), "/lake")
+    with pytest.raises(LakevecError, match=r"cannot be logged: .*127\.0\.0\.1") as logged, sweep(store, "s", {}, {}):
+        pass
+    with pytest.raises(LakevecError, match=r"could not be read .*127\.0\.0\.1") as read:
+        read_registered(store, "docs", "applied")
+    assert "secret" not in f"{logged.value} {read.value}"
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("postgresql://user:p%40ss@host/db", "postgresql://host/db"),
+        ("sqlite:////data/lake-mlflow.db", "sqlite:////data/lake-mlflow.db"),
+        ("http://there:5000/a@b", "http://there:5000/a@b"),
+    ],
+)
+def test_an_address_is_shown_without_user_and_password(uri, shown):
+    assert without_credentials(uri) == shown
 
 
 def test_the_commit_is_lakevec_s_own(monkeypatch, tmp_path):
