@@ -24,11 +24,10 @@ from .vectors.build import staging_for as staging_of
 from .vectors.collection import Owner
 from .vectors.connection import STANDALONE, MilvusAddress, connect, milvus_for
 from .vectors.failures import failures_told
+from .vectors.left_over import drop_left_over
 from .vectors.routes import Routes, read_routes
 from .vectors.server import server_folder
 from .vectors.server_log import discard_log
-from .vectors.shadow import drop_left_over
-from .vectors.successor import drop_unrouted
 
 # All tables that hold a document's words, its vectors or its name.
 HOLDING = (FILES, DOCUMENTS, CHUNKS, VECTORS, EMBEDDINGS)
@@ -87,8 +86,8 @@ def forget_locked(lake: Lake, settings: Settings, target: Target, progress: Prog
         stack.enter_context(failures_told(address))
         # A sweep that was killed left a copy of all passages.
         client, alias = connect(address), settings.milvus.collection
-        drop_left_over(client, alias)
-        drop_unrouted(client, alias, Owner(lake.lake_id, lake.model.id, lake.chunking.id, lake.model.dimension))
+        owner = Owner(lake.lake_id, lake.model.id, lake.chunking.id, lake.model.dimension)
+        drop_left_over(client, alias, owner, settings.load.staging or staging_for(settings))
         report.milvus_rows = visible(settings, address, target)
         progress.log("forget.found", uri=target.uri, **report.rows)
 

@@ -6,7 +6,6 @@ The live collection serves on meanwhile: builds happen on a shadow of it.
 import json
 import signal
 import threading
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from .progress import Progress
 from .run import staging_for
 from .settings import Settings
 from .tuning.budget import Turns
+from .tuning.build_run import without_credentials
 from .tuning.champion import mark_applied
 from .tuning.choice import Candidate, Choice
 from .tuning.conclusion import ChampionReport, concluded
@@ -39,12 +39,12 @@ from .tuning.sweep import Sweeping
 from .tuning.tracking import Sweep, store_for, surroundings, sweep
 from .tuning.truth import DEEPEST, exact
 from .vectors import segments
-from .vectors.collection import Owner
+from .vectors.collection import check_alias
 from .vectors.connection import connect, milvus_for, server_version
 from .vectors.failures import failures_told
 from .vectors.index import VectorIndex, default_build
-from .vectors.shadow import drop_left_over, refusals, shadow
-from .vectors.successor import drop_unrouted
+from .vectors.left_over import drop_left_over
+from .vectors.shadow import refusals, shadow
 from .vectors.weight import scales_for
 
 # Types that depend on how the server was built: it is asked.
@@ -86,6 +86,9 @@ def tune(
     refuse_lite(settings)
     if applying:
         refuse_explicit(settings)
+        # To know it before the sweep, and not after it.
+        with locked(settings, "tune --apply", ["load"]):
+            pass
     check(settings.tune.grid)
     if questions:
         # What is wrong with them is told before anything is started.
@@ -99,10 +102,11 @@ def tune(
             sets.append(asked(lake, settings, questions))
         with milvus_for(settings) as address, failures_told(address):
             client = connect(address)
+            subject = Subject(lake, version, settings, address, client)
+            check_alias(client, subject.alias, subject.owner)
             name, params, tags = described(lake, settings, client, version, sets, minutes, seed)
             with sweep(store, name, params, tags) as run:
                 run.data(lake, version, sets)
-                subject = Subject(lake, version, settings, address, client)
                 report, choice = swept(subject, sets, run, minutes, seed, progress)
                 if applying:
                     report = replace(report, applied=applied(subject, choice, report, sets, run, seed, progress))
@@ -213,12 +217,12 @@ def swept(
         run.log(run.run_id, {}, {f"truth_seconds_{queries.name}": found.seconds})
         judged.append(Judged(queries, found.neighbours))
     documents = next((Documents(lake, subject.version, each) for each in sets if each.judged), None)
-    owner = Owner(lake.lake_id, lake.model.id, lake.chunking.id, lake.model.dimension)
-    for name in [*drop_left_over(client, subject.alias), *drop_unrouted(client, subject.alias, owner)]:
-        progress.log("tune.left_over_dropped", collection=name)
-    lacking = refusals(client, subject.alias, [VectorIndex(kind, default_build(kind, 32, 1000)) for kind in ASKED])
-    with shadow(client, subject.alias, owner, uuid.uuid4().hex[:8]) as name:
-        staging = subject.settings.load.staging or staging_for(subject.settings)
+    alias, owner = subject.alias, subject.owner
+    staging = subject.settings.load.staging or staging_for(subject.settings)
+    for name in drop_left_over(client, alias, owner, staging):
+        progress.log("tune.left_over_dropped", left_over=name)
+    lacking = refusals(client, alias, owner, [VectorIndex(kind, default_build(kind, 32, 1000)) for kind in ASKED])
+    with shadow(client, alias, owner) as name:
         wave_rows = subject.settings.load.wave_rows
         rows = fill(lake, subject.version, without, client, subject.address, name, staging, wave_rows, progress)
         there = [each.rows for each in segments.loaded_segments(client, name)]
@@ -250,7 +254,7 @@ def swept(
     report = TuneReport(
         run.experiment_id,
         run.run_id,
-        run.store.uri,
+        without_credentials(run.store.uri),
         len(sweeping.candidates),
         sweeping.skipped,
         found.champion,

@@ -6,6 +6,7 @@ from pymilvus import MilvusClient
 
 from ..lake.lake import Lake
 from ..settings import Settings
+from ..vectors.collection import Owner
 from ..vectors.connection import MilvusAddress
 from .choice import Promise
 
@@ -23,6 +24,11 @@ class Subject:
     @property
     def alias(self) -> str:
         return self.settings.milvus.collection
+
+    @property
+    def owner(self) -> Owner:
+        lake = self.lake
+        return Owner(lake.lake_id, lake.model.id, lake.chunking.id, lake.model.dimension)
 
     @property
     def promise(self) -> Promise:

@@ -56,13 +56,12 @@ def open_or_make(
     client: MilvusClient, alias: str, owner: Owner, settings: Index, explicit: Collection[str], rows: int
 ) -> tuple[str, VectorIndex]:
     wanted = vector_index(settings, owner.dimension, rows)
-    found = aliased(client, alias)
-    if found is None and client.has_collection(alias):
-        raise MilvusError(f"Milvus has a collection {alias} that lakevec did not make. {ANOTHER_NAME}")
+    found = check_alias(client, alias, owner)
     name = found or owner.collection_name(alias)
     if not client.has_collection(name):
         client.create_collection(name, schema=schema(owner.dimension), properties=owner.properties)
-    check_owner(client, name, alias, owner)
+    if found is None:
+        check_owner(client, name, alias, owner)
     index = present_index(client, name)
     if index is None:
         create_index(client, name, wanted)
@@ -92,6 +91,19 @@ def point_alias(client: MilvusClient, alias: str, name: str) -> None:
         if "already exist" not in str(error):
             raise
         client.alter_alias(name, alias)
+
+
+def check_alias(client: MilvusClient, alias: str, owner: Owner) -> str | None:
+    """The collection behind an alias; None where there is none.
+
+    Raises MilvusError where it is another owner's, or no alias but a collection.
+    """
+    found = aliased(client, alias)
+    if found is None and client.has_collection(alias):
+        raise MilvusError(f"Milvus has a collection {alias} that lakevec did not make. {ANOTHER_NAME}")
+    if found is not None:
+        check_owner(client, found, alias, owner)
+    return found
 
 
 def check_owner(client: MilvusClient, name: str, alias: str, owner: Owner) -> None:

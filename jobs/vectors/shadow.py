@@ -6,7 +6,9 @@ Whoever makes one holds the lock `tune`: a shadow that is there before was left 
 # pymilvus declares its clients' results as coroutines too.
 # pyright: reportIndexIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
 
+import re
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -34,26 +36,23 @@ class BuildStalled(MilvusError):
     """The server does not come to an end with this index, and may be at it still: nothing can be measured beside it."""
 
 
-def shadow_prefix(alias: str) -> str:
-    return f"{alias}_shadow_"
+def shadow_name(alias: str, owner: Owner, sweep: str) -> str:
+    """Of a sweep, or of a probe. It names the lake, which may not be alone on the server with this alias."""
+    return f"{alias}_{owner.lake_id[:8]}_shadow_{sweep}"
 
 
-def left_over(client: MilvusClient, alias: str) -> list[str]:
-    return [name for name in client.list_collections() if name.startswith(shadow_prefix(alias))]
+def is_shadow(name: str, alias: str, owner: Owner) -> bool:
+    return re.fullmatch(re.escape(shadow_name(alias, owner, "")) + r"([0-9a-f]{8}|probe_[a-z]+)", name) is not None
 
 
-def drop_left_over(client: MilvusClient, alias: str) -> list[str]:
-    """Drop the shadows that there are. Gives their names."""
-    found = left_over(client, alias)
-    for name in found:
-        client.drop_collection(name)
-    return found
+def left_over(client: MilvusClient, alias: str, owner: Owner) -> list[str]:
+    return [name for name in client.list_collections() if is_shadow(name, alias, owner)]
 
 
 @contextmanager
-def shadow(client: MilvusClient, alias: str, owner: Owner, sweep: str) -> Iterator[str]:
+def shadow(client: MilvusClient, alias: str, owner: Owner) -> Iterator[str]:
     """A new shadow's name, for as long as the block lasts; dropped at its end, however that comes."""
-    name = f"{shadow_prefix(alias)}{sweep}"
+    name = shadow_name(alias, owner, uuid.uuid4().hex[:8])
     try:
         retrying()(make, client, name, owner)
         yield name
@@ -70,12 +69,12 @@ def make(client: MilvusClient, name: str, owner: Owner) -> None:
         create_index(client, name, FIRST)
 
 
-def refusals(client: MilvusClient, alias: str, indexes: Iterable[VectorIndex]) -> dict[str, str]:
+def refusals(client: MilvusClient, alias: str, owner: Owner, indexes: Iterable[VectorIndex]) -> dict[str, str]:
     """Index types that the server does not take, with its words: asked on a collection without rows."""
     found = {}
     for index in indexes:
         # One for each: what is refused in part may stay behind.
-        name = f"{shadow_prefix(alias)}probe_{index.type.lower()}"
+        name = shadow_name(alias, owner, f"probe_{index.type.lower()}")
         fields = MilvusClient.create_schema(auto_id=False)
         fields.add_field("id", DataType.INT64, is_primary=True)
         fields.add_field(VECTOR, DataType.FLOAT_VECTOR, dim=32)

@@ -2,9 +2,11 @@
 
 # pymilvus declares its clients' results as coroutines too.
 # pyright: reportIndexIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
+# pyright: reportArgumentType=false
 
 import re
 import time
+from collections.abc import Iterable
 
 from pymilvus import MilvusClient
 
@@ -41,19 +43,20 @@ def number(base: str, name: str) -> int:
     return int(match[1]) if match else 0
 
 
-def drop_unrouted(client: MilvusClient, alias: str, owner: Owner) -> list[str]:
-    """Drop what an interrupted switch left: the owner's collections that neither routes nor alias name.
-
-    The caller holds the lock `tune`: no switch goes on. Gives their names.
-    """
+def unrouted(client: MilvusClient, alias: str, owner: Owner, names: Iterable[str]) -> list[str]:
+    """What an interrupted switch left, of these collections (or their folders): the owner's that neither routes nor
+    alias name."""
     base, routes = owner.collection_name(alias), read_routes(client, alias)
     if routes is None:
         return []
     live = routes.collection, aliased(client, alias)
-    found = [name for name in client.list_collections() if number(base, name) and name not in live]
-    for name in found:
+    return [name for name in names if number(base, name) and name not in live]
+
+
+def drop_unrouted(client: MilvusClient, alias: str, owner: Owner) -> None:
+    """The caller holds the lock `tune`: no switch goes on."""
+    for name in unrouted(client, alias, owner, client.list_collections()):
         client.drop_collection(name)
-    return found
 
 
 def proved_routes(client: MilvusClient, alias: str, lake_id: str) -> Routes | None:

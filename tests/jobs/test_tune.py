@@ -21,11 +21,11 @@ from lakevec.jobs.tuning.choice import Candidate, Promise
 from lakevec.jobs.tuning.grid import Setting
 from lakevec.jobs.tuning.measures import Interval
 from lakevec.jobs.tuning.query_sets import digest_of, sampled
-from lakevec.jobs.vectors.collection import aliased
+from lakevec.jobs.vectors.collection import Owner, aliased
 from lakevec.jobs.vectors.connection import MilvusAddress, connect
 from lakevec.jobs.vectors.index import VectorIndex
 from lakevec.jobs.vectors.routes import publish, read_routes
-from lakevec.jobs.vectors.shadow import left_over
+from lakevec.jobs.vectors.shadow import left_over, shadow_name
 from lakevec.udfs.keys import digest
 from mlflow.tracking import MlflowClient
 from typer.testing import CliRunner
@@ -90,7 +90,12 @@ def test_a_sweep_measures_logs_and_chooses_and_leaves_nothing_behind(embedded, t
     questions.write_text(json.dumps({"query": "shipment number 5", "relevant": {"5": 1, "nowhere": 1}}))
     client, alias = connect(MilvusAddress(embedded.settings.milvus.uri)), embedded.settings.milvus.collection
     # What a sweep that was killed leaves.
-    client.create_collection(f"{alias}_shadow_dead", dimension=4)
+    owner = owner_of(embedded.lake())
+    dead = shadow_name(alias, owner, "deaddead")
+    client.create_collection(dead, dimension=4)
+    files = tmp_path / "staging" / dead
+    files.mkdir(parents=True)
+    (files / "2024-0.parquet").write_text("passages")
     words = [*embedded.options, "--set", f"tune.queries={QUERIES}", "--set", f"load.staging={tmp_path / 'staging'}"]
 
     done = CliRunner().invoke(
@@ -99,7 +104,8 @@ def test_a_sweep_measures_logs_and_chooses_and_leaves_nothing_behind(embedded, t
 
     assert done.exit_code == 0, done.output
     report = json.loads(done.stdout)
-    assert left_over(client, alias) == []
+    assert left_over(client, alias, owner) == []
+    assert not files.exists()
     mlflow = MlflowClient(f"sqlite:///{tmp_path}/lake-mlflow.db")
     parent = mlflow.get_run(report["parent_run_id"])
     runs = mlflow.search_runs(
@@ -172,7 +178,7 @@ def test_a_sweep_measures_logs_and_chooses_and_leaves_nothing_behind(embedded, t
     monkeypatch.setattr("lakevec.jobs.tune.fill", interrupted)
     with pytest.raises(KeyboardInterrupt):
         tune(embedded.settings, progress=Progress(False))
-    assert left_over(client, alias) == []
+    assert left_over(client, alias, owner) == []
     [last, *_] = mlflow.search_runs([report["experiment_id"]], order_by=["attributes.start_time DESC"])
     assert last.info.status == "KILLED"
     # The exact answers were there already.
@@ -269,6 +275,10 @@ def test_an_index_that_somebody_set_is_not_to_be_chosen(tmp_path):
     settings = load_settings("local", [f"lake.path={tmp_path}", "index.type=FLAT"], {})
     with pytest.raises(ConfigurationError, match=r"index\.type is set"):
         tune(settings, applying=True)
+
+
+def owner_of(lake) -> Owner:
+    return Owner(lake.lake_id, lake.model.id, lake.chunking.id, lake.model.dimension)
 
 
 def apply_now(lakehouse, chosen: Candidate, recall: float = 0.5):
