@@ -28,7 +28,7 @@ from .progress import Progress
 from .settings import Settings
 from .tuning.choice import Candidate, Promise
 from .tuning.grid import Setting
-from .tuning.measure import CLIENTS, WARM_UP, Judged, measure
+from .tuning.measure import CLIENTS, WARM_UP, Judged, answerable, measure
 from .tuning.query_sets import QuerySet
 from .tuning.sweep import searching
 from .tuning.truth import exact
@@ -85,7 +85,7 @@ def apply(
     owner = Owner(lake.lake_id, lake.model.id, lake.chunking.id, lake.model.dimension)
     drop_unrouted(client, alias, owner)
     index = VectorIndex(chosen.setting.type, dict(chosen.setting.build), dict(chosen.setting.search))
-    sets = [Judged(each, exact(lake, old.version, each).neighbours) for each in queries]
+    sets = [answerable(each, exact(lake, old.version, each).neighbours) for each in queries]
     try:
         if (old.index.type, old.index.build) == (index.type, index.build):
             new, made = replace(old, index=index), []

@@ -13,6 +13,7 @@ from typing import Any
 
 from pymilvus import MilvusClient
 
+from ..udfs.nearest import MOST_TIES
 from .apply import ApplyReport, apply, not_applied
 from .errors import ConfigurationError, LakevecError
 from .lake.lake import Lake, open_lake
@@ -30,7 +31,7 @@ from .tuning.conclusion import ChampionReport, concluded
 from .tuning.documents import Documents
 from .tuning.estimate import Estimate, search_seconds
 from .tuning.grid import Grid, Ground, Setting, Skipped, check, grid
-from .tuning.measure import Judged
+from .tuning.measure import answerable
 from .tuning.query_sets import QuerySet, asked, held_out, sampled
 from .tuning.questions import read_questions
 from .tuning.shadow_rows import fill
@@ -215,7 +216,11 @@ def swept(
         found = exact(lake, subject.version, queries, without)
         progress.log("tune.truth", queries=queries.name, count=len(queries), seconds=found.seconds)
         run.log(run.run_id, {}, {f"truth_seconds_{queries.name}": found.seconds})
-        judged.append(Judged(queries, found.neighbours))
+        judged.append(answerable(queries, found.neighbours))
+        if cut := len(queries) - len(judged[-1].queries):
+            progress.log("tune.queries_left_out", queries=queries.name, count=cut, more_ties_than=MOST_TIES)
+            run.log(run.run_id, {f"queries_{queries.name}_left_out": cut}, {})
+    sets = [each.queries for each in judged]
     documents = next((Documents(lake, subject.version, each) for each in sets if each.judged), None)
     alias, owner = subject.alias, subject.owner
     staging = subject.settings.load.staging or staging_for(subject.settings)

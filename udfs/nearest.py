@@ -11,13 +11,16 @@ TIE = 1e-6
 BLOCK_ROWS = 32_768
 # Neighbours of a block beyond the k, for a query's own row and for ties.
 SPARE = 28
+# Rows that tie with the last of the k and are kept: boilerplate may stand in a great part of all passages.
+MOST_TIES = 1_000
 # Neighbours that are kept before the worst of them are thrown out.
 MOST_WAITING = 4_000_000
 NEIGHBOURS_SCHEMA = "query int, neighbours array<struct<score: float, chunk_id: string>>"
 
 
 class Nearest:
-    """The k rows with the greatest inner products for every query, and those that tie with the last of them."""
+    """The k rows with the greatest inner products for every query, and those that tie with the last of them: as many
+    as MOST_TIES. Where a query has k + MOST_TIES neighbours, there are more that tie."""
 
     def __init__(self, queries: np.ndarray, own: Sequence[str | None], k: int):
         """queries: float32, shape (queries, dimension). own: the key of each query's own row, which is never
@@ -30,6 +33,8 @@ class Nearest:
         self.rows: list[tuple[Sequence[str], np.ndarray]] = []
         self.kept: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self.waiting = 0
+        # Twice what may stay, so that thinning out pays.
+        self.most_waiting = max(MOST_WAITING, 2 * len(queries) * (k + MOST_TIES))
 
     def add(self, keys: Sequence[str], vectors: np.ndarray) -> None:
         """Take in rows. vectors: float32, shape (len(keys), dimension)."""
@@ -55,17 +60,18 @@ class Nearest:
             for number in np.flatnonzero(scores[:, -1] >= scores[:, self.k] - TIE):
                 every = vectors @ self.queries[number]
                 more = np.setdiff1d(np.flatnonzero(every >= scores[number, self.k] - TIE), columns[number])
+                more = more[np.argsort(-every[more])][: self.k + MOST_TIES]
                 self.keep(np.full(len(more), number), every[more], names[more])
 
     def keep(self, numbers: np.ndarray, scores: np.ndarray, names: np.ndarray) -> None:
         wanted = (scores >= self.floor[numbers] - TIE) & (names != self.own[numbers])
         self.kept.append((numbers[wanted].astype(np.int32), scores[wanted], names[wanted]))
         self.waiting += int(wanted.sum())
-        if self.waiting > MOST_WAITING:
+        if self.waiting > self.most_waiting:
             self.thin_out()
 
     def thin_out(self) -> None:
-        """Throw out what is not among the k, nor ties with the last of them; the best come first."""
+        """Throw out what is neither among the k nor one of the ties with the last of them; the best come first."""
         if not self.kept:
             return
         numbers, scores, names = (np.concatenate(parts) for parts in zip(*self.kept, strict=True))
@@ -75,7 +81,8 @@ class Nearest:
         ends = np.searchsorted(numbers, np.arange(len(self.queries)), side="right")
         full = np.flatnonzero(ends - begins >= self.k)
         self.floor[full] = scores[begins[full] + self.k - 1]
-        keep = scores >= self.floor[numbers] - TIE
+        places = np.arange(len(numbers)) - begins[numbers]
+        keep = (scores >= self.floor[numbers] - TIE) & (places < self.k + MOST_TIES)
         self.kept = [(numbers[keep], scores[keep], names[keep])]
         self.waiting = int(keep.sum())
 

@@ -1,12 +1,13 @@
 """Which document a passage belongs to, as judgements name it."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 from ..lake.lake import Lake
 from ..lake.tables import EMBEDDINGS
 from .measures import answer_quality, ranked_documents
 from .query_sets import QuerySet
-from .questions import documents_named
+from .questions import NAMED_SCHEMA, named_in_task
 
 
 class Documents:
@@ -17,8 +18,9 @@ class Documents:
         self.queries = queries
         self.known: dict[str, str] = {}
         judged = {document for relevant in queries.judged.values() for document in relevant}
-        uris = [uri for (uri,) in self.embeddings.select("uri").distinct().collect()]
-        self.named = documents_named(judged, uris)
+        # On the executors: of all documents, only the judged ones are wanted here.
+        uris = self.embeddings.select("uri").distinct()
+        self.named = dict(uris.mapInArrow(partial(named_in_task, judged), NAMED_SCHEMA).collect())
         # Of the judged documents, those that the lake does not have: no answer can name them.
         self.missing = len(judged) - len(set(self.named.values()))
 

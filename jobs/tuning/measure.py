@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ...udfs.nearest import MOST_TIES
+from ..errors import ConfigurationError
 from ..vectors.index import widened
 from .grid import K, Setting
 from .measures import Interval, Neighbours, interval, recalls
@@ -75,6 +77,20 @@ class Judged:
 
     queries: QuerySet
     truth: Sequence[Neighbours] = field(repr=False)
+
+
+def answerable(queries: QuerySet, truth: Sequence[Neighbours]) -> Judged:
+    """The queries whose answers are known, with these: more rows than are kept tie with the last of some.
+
+    Raises ConfigurationError where none is left.
+    """
+    kept = [number for number, each in enumerate(truth) if len(each.keys) < DEEPEST + MOST_TIES]
+    if not kept:
+        raise ConfigurationError(
+            f"More than {MOST_TIES:,} passages are equally near to each query of the set {queries.name}: no recall can "
+            "be measured. Give --questions that the lake can answer, or chunk without what stands in every document."
+        )
+    return Judged(queries.only(kept), [truth[number] for number in kept])
 
 
 def measure(search: Search, setting: Setting, sets: Sequence[Judged], seed: int, bare_share: float) -> Measurement:

@@ -38,6 +38,13 @@ class QuerySet:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def only(self, numbers: Sequence[int]) -> "QuerySet":
+        """Some of the queries."""
+        ids = [self.ids[number] for number in numbers]
+        judged = {key: self.judged[key] for key in ids if key in self.judged}
+        own = [self.own[number] for number in numbers]
+        return replace(self, ids=ids, vectors=self.vectors[list(numbers)], own=own, judged=judged)
+
 
 def sampled(lake: Lake, version: int, count: int, seed: int) -> QuerySet:
     """Passages, chosen by their ids and the seed alone: the same ones however the table's files lie.

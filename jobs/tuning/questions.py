@@ -2,13 +2,17 @@
 
 import csv
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+
+import pyarrow as pa
 
 from ..errors import ConfigurationError
 
 TEXT_NAMES = ("query", "text", "question")
+NAMED_SCHEMA = "uri string, name string"
+NAMED_IN_ARROW = pa.schema([("uri", pa.string()), ("name", pa.string())])
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ def beir(folder: Path) -> list[Question]:
         raise ConfigurationError(f"--questions {folder}: a folder in BEIR's layout has a queries.jsonl.")
     judged: dict[str, dict[str, int]] = {}
     if qrels.is_file():
-        with qrels.open(newline="") as file:
+        with qrels.open(newline="", encoding="utf-8") as file:
             rows = csv.reader(file, delimiter="\t")
             next(rows, None)
             for number, row in enumerate(rows, 2):
@@ -60,7 +64,7 @@ def beir(folder: Path) -> list[Question]:
 
 
 def lines(file: Path) -> Iterable[tuple[int, dict]]:
-    for number, line in enumerate(file.read_text().splitlines(), 1):
+    for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), 1):
         if line.strip():
             try:
                 row = json.loads(line)
@@ -106,3 +110,10 @@ def documents_named(names: Iterable[str], uris: Iterable[str]) -> dict[str, str]
         if name := next((way for way in ways if way in wanted), None):
             found[uri] = name
     return found
+
+
+def named_in_task(names: set[str], batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """`documents_named` of a Spark task's rows (mapInArrow), as rows of NAMED_SCHEMA."""
+    for batch in batches:
+        found = documents_named(names, (uri for uri in batch.column("uri").to_pylist() if uri is not None))
+        yield pa.RecordBatch.from_pydict({"uri": list(found), "name": list(found.values())}, NAMED_IN_ARROW)

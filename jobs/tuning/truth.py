@@ -8,7 +8,7 @@ from functools import partial
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ...udfs.nearest import NEIGHBOURS_SCHEMA, TIE, nearest_in_task
+from ...udfs.nearest import MOST_TIES, NEIGHBOURS_SCHEMA, TIE, nearest_in_task
 from ..lake.lake import Lake
 from ..lake.tables import TRUTH
 from .measures import Neighbours
@@ -79,4 +79,4 @@ def merged(by_task: DataFrame, k: int) -> DataFrame:
     together = by_task.groupBy("query").agg(best_first.alias("neighbours"))
     last = F.get("neighbours", F.lit(k - 1))["score"]
     ties = F.filter("neighbours", lambda each: F.coalesce(each["score"] >= last - F.lit(TIE), F.lit(True)))
-    return together.select("query", ties.alias("neighbours"))
+    return together.select("query", F.slice(ties, 1, k + MOST_TIES).alias("neighbours"))

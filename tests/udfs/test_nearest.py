@@ -1,5 +1,6 @@
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lakevec.udfs import nearest
@@ -45,14 +46,32 @@ def test_small_blocks_many_ties_and_thinning_out_change_nothing(monkeypatch):
     base[100:200] = queries[0]
     monkeypatch.setattr(nearest, "BLOCK_ROWS", 60)
     monkeypatch.setattr(nearest, "SPARE", 2)
-    monkeypatch.setattr(nearest, "MOST_WAITING", 50)
     found = Nearest(queries, ["150", None, None], 10)
+    found.most_waiting = 50
     for first in range(0, 500, 25):
         found.add([str(key) for key in range(first, first + 25)], base[first : first + 25])
 
     keys = [set(names) for _, _, names in found.found()]
     assert keys == by_sorting(base, queries, ["150", None, None], 10)
     assert len(keys[0]) == 99
+
+
+@pytest.mark.parametrize("piece", [25, 500])
+def test_of_very_many_ties_some_are_kept_and_it_can_be_seen(monkeypatch, piece):
+    base, query = unit(500, 8, 1), unit(1, 8, 2)
+    base[100:400] = query[0]
+    monkeypatch.setattr(nearest, "BLOCK_ROWS", 60)
+    monkeypatch.setattr(nearest, "SPARE", 2)
+    monkeypatch.setattr(nearest, "MOST_TIES", 20)
+    found = Nearest(np.concatenate([query, -query]), [None, None], 10)
+    for first in range(0, 500, piece):
+        found.add([str(key) for key in range(first, first + piece)], base[first : first + piece])
+
+    ties, others = [list(names) for _, _, names in found.found()]
+    assert len(ties) == len(set(ties)) == 30
+    assert set(ties) <= {str(key) for key in range(100, 400)}
+    assert [set(others)] == by_sorting(base, -query, [None], 10)
+    assert len(others) == 10
 
 
 def test_a_task_gives_a_row_for_each_query_best_first():

@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
+from lakevec.jobs.errors import ConfigurationError
 from lakevec.jobs.tuning.grid import Setting
-from lakevec.jobs.tuning.measure import CLIENTS, Judged, exact_share, flattered, measure
+from lakevec.jobs.tuning.measure import CLIENTS, Judged, answerable, exact_share, flattered, measure
 from lakevec.jobs.tuning.measures import Neighbours
 from lakevec.jobs.tuning.query_sets import QuerySet
-from lakevec.udfs.nearest import Nearest
+from lakevec.jobs.tuning.truth import DEEPEST
+from lakevec.udfs.nearest import MOST_TIES, Nearest
 
 ROWS, DIMENSION = 400, 16
 
@@ -74,3 +76,16 @@ def test_the_share_of_exact_scores_is_of_hits_that_exact_search_has():
     truth = [Neighbours(["a", "b"], [0.9, 0.8])]
     assert exact_share([[("a", 0.9), ("b", 0.79), ("x", 0.7)]], truth) == 0.5
     assert exact_share([[]], truth) == 0.0
+
+
+def test_a_query_to_which_too_many_rows_are_equally_near_is_left_out(base):
+    before = judged(base, [3, 5, 8])
+    many = Neighbours(["x"] * (DEEPEST + MOST_TIES), [1.0] * (DEEPEST + MOST_TIES))
+
+    found = answerable(before.queries, [before.truth[0], many, before.truth[2]])
+
+    assert (found.queries.ids, found.queries.own) == (["3", "8"], ["3", "8"])
+    assert np.array_equal(found.queries.vectors, base[[3, 8]])
+    assert found.truth == [before.truth[0], before.truth[2]]
+    with pytest.raises(ConfigurationError, match="equally near to each query of the set sampled"):
+        answerable(before.queries, [many] * 3)

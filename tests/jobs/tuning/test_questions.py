@@ -1,8 +1,9 @@
 import json
 
+import pyarrow as pa
 import pytest
 from lakevec.jobs.errors import ConfigurationError
-from lakevec.jobs.tuning.questions import Question, documents_named, read_questions
+from lakevec.jobs.tuning.questions import Question, documents_named, named_in_task, read_questions
 
 
 def test_a_line_is_a_question_with_graded_documents_or_without(tmp_path):
@@ -15,6 +16,13 @@ def test_a_line_is_a_question_with_graded_documents_or_without(tmp_path):
         Question("7", "who", {"c": 1}),
         Question("5", "x"),
     ]
+
+
+def test_a_line_ends_where_json_lines_do_and_not_within_a_text(tmp_path):
+    """U+2028 and U+0085 may stand in a string as they are."""
+    file = tmp_path / "questions.jsonl"
+    file.write_bytes('{"query": "one\u2028line\u0085more"}\r\n{"query": "Zürich"}\n'.encode())
+    assert [each.text for each in read_questions(str(file))] == ["one\u2028line\u0085more", "Zürich"]
 
 
 def test_of_a_folder_in_beir_s_layout_the_judged_questions_are_asked(tmp_path):
@@ -49,3 +57,9 @@ def test_a_document_is_named_by_its_uri_the_end_of_its_path_or_its_file_s_name()
         "/s/b/2.md": "b/2.md",
         "/s/c/3.md": "3",
     }
+
+
+def test_tasks_give_only_the_documents_that_judgements_name():
+    batches = [pa.RecordBatch.from_pydict({"uri": uris}) for uris in (["/s/1.md", None, "/s/2.md"], ["/s/4.md"])]
+    found = [row for batch in named_in_task({"2", "5"}, batches) for row in batch.to_pylist()]
+    assert found == [{"uri": "/s/2.md", "name": "2"}]
