@@ -151,9 +151,13 @@ class Tune(Section):
     target_recall: float = Field(
         0.95, gt=0, le=1, description="Recall@10 that the lower end of a setting's 95% interval must reach"
     )
-    max_p99_ms: float | None = Field(None, gt=0, description="Longest that 99 of 100 searches may take")
+    max_p99_ms: float | None = Field(
+        None,
+        gt=0,
+        description="Longest that 99 of 100 searches may take in the index alone, as it is measured",
+    )
     max_memory: ByteSize | None = Field(None, description="Most memory that the index may take, such as 4GiB")
-    queries: int = Field(1000, ge=10, description="Passages that are sampled as queries")
+    queries: int = Field(1000, ge=50, description="Passages that are sampled as queries; at most every tenth is one")
     grid: dict[str, dict[str, list[int]]] = Field(
         {},
         description="What is tried: index types with the values of their parameters, such as HNSW: {M: [16, 32], "

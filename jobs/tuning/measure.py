@@ -37,8 +37,9 @@ Search = Callable[[list, int, dict[str, int]], Found]
 class Answers:
     """A query set's answers.
 
-    ids: of its K hits, with the setting's own parameters. recall: by depth, of each query; intervals: the same
-    as means. exact_share: how many hits have the score that exact search gives them.
+    ids: of its K hits, with the setting's own parameters. recall: by depth, of each query, without depths that take
+    other parameters (HNSW's ef is at least the number of hits); intervals: the same as means. exact_share: how many
+    hits have the score that exact search gives them.
     """
 
     ids: list[list[str]]
@@ -100,7 +101,10 @@ def measure(search: Search, setting: Setting, sets: Sequence[Judged], seed: int,
     answers = {}
     for judged in sets:
         near = shallow.found if judged is first else batched(search, setting, judged.queries, K)
-        answers[judged.queries.name] = answered(near, batched(search, setting, judged.queries, DEEPEST), judged, seed)
+        # With other parameters it would be another setting.
+        is_deep = widened(dict(setting.search), DEEPEST) == dict(setting.search)
+        deep = batched(search, setting, judged.queries, DEEPEST) if is_deep else None
+        answers[judged.queries.name] = answered(near, deep, judged, seed)
     wrong = flattered(setting, answers[first.queries.name].exact_share, bare_share)
     return Measurement(answers, shallow.milliseconds, shallow.qps, shallow.spread, wrong)
 
@@ -155,14 +159,18 @@ def batched(search: Search, setting: Setting, queries: QuerySet, k: int) -> Foun
     return found
 
 
-def answered(near: Found, deep: Found, judged: Judged, seed: int) -> Answers:
+def answered(near: Found, deep: Found | None, judged: Judged, seed: int) -> Answers:
+    """near: K hits of each query. deep: DEEPEST; None where this setting does not give so many."""
     queries, truth = judged.queries, judged.truth
-    near_ids, deep_ids = (without_own(found, queries.own) for found in (near, deep))
-    recall = {depth: recalls(near_ids if depth <= K else deep_ids, truth, depth) for depth in DEPTHS}
+    near_ids = without_own(near, queries.own)
+    recall = {depth: recalls(near_ids, truth, depth) for depth in DEPTHS if depth <= K}
+    if deep is not None:
+        deep_ids = without_own(deep, queries.own)
+        recall |= {depth: recalls(deep_ids, truth, depth) for depth in DEPTHS if depth > K}
     return Answers(
         near_ids,
         recall,
-        {depth: interval(values, seed) for depth, values in recall.items()},
+        {depth: interval(values, seed, 1 / depth) for depth, values in recall.items()},
         exact_share(near, truth),
     )
 

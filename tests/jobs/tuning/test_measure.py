@@ -41,7 +41,7 @@ def searching(base, known, noise=0.0):
 
 def test_exact_search_finds_everything_and_no_query_its_own_passage(base):
     sets = [judged(base, [3, 5, 8]), judged(base, [1, 2], own=False)]
-    found = measure(searching(base, ROWS), Setting("HNSW", {"M": 8}, {"ef": 16}), sets, 0, 0.0)
+    found = measure(searching(base, ROWS), Setting("HNSW", {"M": 8}, {"ef": 128}), sets, 0, 0.0)
 
     assert {depth: each.mean for depth, each in found.answers["sampled"].intervals.items()} == {1: 1, 10: 1, 100: 1}
     assert all(key not in ids for key, ids in zip("358", found.answers["sampled"].ids, strict=True))
@@ -50,6 +50,11 @@ def test_exact_search_finds_everything_and_no_query_its_own_passage(base):
     assert found.wrong is None
     assert set(found.qps) == {1, CLIENTS}
     assert 0 < found.quantile(50) <= found.p99_ms
+
+
+def test_what_takes_other_parameters_is_not_measured_as_this_setting(base):
+    found = measure(searching(base, ROWS), Setting("HNSW", {"M": 8}, {"ef": 16}), [judged(base, [3, 5])], 0, 0.0)
+    assert set(found.answers["sampled"].intervals) == {1, 10}
 
 
 def test_what_is_not_found_is_missing_in_recall(base):

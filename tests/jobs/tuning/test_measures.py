@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 from lakevec.jobs.tuning.measures import (
-    Interval,
     Neighbours,
     answer_quality,
     averages,
@@ -33,7 +32,17 @@ def test_the_interval_is_the_bootstrap_s_and_the_same_for_the_same_seed():
     assert found.mean == pytest.approx(0.9)
     assert (found.low, found.high) == pytest.approx((0.9 - 0.0124, 0.9 + 0.0124), abs=0.001)
     assert found == interval(values, 7)
-    assert interval(np.ones(100), 1) == Interval(1.0, 1.0, 1.0)
+
+
+def test_where_no_query_misses_anything_others_still_may():
+    """As likely as 1 in 40: 60 queries without a miss, where 6% miss one of ten answers."""
+    found = interval(np.ones(60), 1, step=0.1)
+    assert (found.mean, found.high) == (1.0, 1.0)
+    assert (1 - (1 - found.low) / 0.1) ** 60 == pytest.approx(0.025)
+    assert interval(np.zeros(3), 1).low == 0.0
+    assert 0 < interval(np.zeros(3), 1).high < 1
+    # One miss more makes no better bound.
+    assert interval(np.array([*[1.0] * 999, 0.9]), 1, step=0.1).low < interval(np.ones(1000), 1, step=0.1).low + 1e-4
 
 
 def test_ninety_five_of_a_hundred_intervals_hold_the_true_recall():
