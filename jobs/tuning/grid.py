@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from ..errors import ConfigurationError
 from ..vectors.index import AT_LEAST_K, BUILD, SEARCH, largest_divisor
+from ..vectors.segments import LEAST_INDEXED_ROWS
 
 Axes = Mapping[str, Sequence[int]]
 
@@ -39,10 +40,6 @@ class Setting:
     def name(self) -> str:
         given = [f"{key}={value}" for key, value in {**self.build, **self.search}.items()]
         return " ".join([self.type, *given])
-
-    @property
-    def as_built(self) -> "Setting":
-        return Setting(self.type, self.build)
 
 
 @dataclass(frozen=True)
@@ -138,7 +135,7 @@ def combinations(axes: Axes) -> Iterator[dict[str, int]]:
 
 
 def absent(kind: str, ground: Ground) -> str | None:
-    """Why this server has no such index."""
+    """Why this server has no such index, or no use for it here."""
     version = "v" + ".".join(map(str, ground.server))
     if kind in SINCE and ground.server[:2] < SINCE[kind]:
         return f"the server is {version}; {kind} comes with v{'.'.join(map(str, SINCE[kind]))}"
@@ -147,6 +144,11 @@ def absent(kind: str, ground: Ground) -> str | None:
         return f"the server ({version}) is built without GPUs: its version does not end in -gpu"
     if kind in ground.lacking:
         return f"the server ({version}) refuses it: {ground.lacking[kind]}"
+    if kind != "FLAT" and ground.rows < LEAST_INDEXED_ROWS:
+        return (
+            f"Milvus builds no index for segments of fewer than {LEAST_INDEXED_ROWS:,} rows, and the largest has "
+            f"{ground.rows:,}: they are searched exactly"
+        )
     return None
 
 

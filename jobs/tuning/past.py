@@ -1,6 +1,6 @@
 """Sweeps that were made, read from MLflow alone: no lake, no Milvus, no Spark."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -9,6 +9,7 @@ from ..vectors.index import BUILD, SEARCH
 from .build_run import quiet
 from .choice import Candidate, Promise
 from .grid import Setting
+from .measure import LEAST_DECIDING
 from .measures import Interval
 from .tracking import Store
 
@@ -52,7 +53,8 @@ def past_sweeps(store: Store, most: int = 20) -> list[PastSweep]:
 
 
 def past_sweep(client: Any, experiment_id: str, parent: Any) -> PastSweep:
-    measured, token = [], None
+    params = parent.data.params
+    measured, token, deciding = [], None, deciding_metrics(params)
     while True:
         page = client.search_runs(
             [experiment_id],
@@ -60,10 +62,9 @@ def past_sweep(client: Any, experiment_id: str, parent: Any) -> PastSweep:
             page_token=token,
             order_by=["attributes.start_time ASC"],
         )
-        measured += [candidate_of(run) for run in page]
+        measured += [candidate_of(run, deciding) for run in page]
         if not (token := page.token):
             break
-    params = parent.data.params
     return PastSweep(
         parent.info.run_id,
         parent.info.run_name,
@@ -77,15 +78,24 @@ def past_sweep(client: Any, experiment_id: str, parent: Any) -> PastSweep:
     )
 
 
-def candidate_of(run: Any) -> Candidate:
+def deciding_metrics(params: Mapping[str, str]) -> list[str]:
+    """recall@10 of the query sets that decided, as Measurement.deciding has it."""
+    names = {"recall_at_10": "queries_sampled", "questions_recall_at_10": "queries_questions"}
+    many = [
+        metric
+        for metric, name in names.items()
+        if int(params.get(name, LEAST_DECIDING)) - int(params.get(f"{name}_left_out", 0)) >= LEAST_DECIDING
+    ]
+    return many or list(names)
+
+
+def candidate_of(run: Any, deciding: Sequence[str]) -> Candidate:
     params, metrics = run.data.params, run.data.metrics
     kind = params["index_type"]
     build = {name: int(params[name]) for name in BUILD[kind] if name in params}
     search = {name: int(params[name]) for name in SEARCH[kind] if name in params}
     found = [
-        Interval(metrics[name], metrics[f"{name}_low"], metrics[f"{name}_high"])
-        for name in ("recall_at_10", "questions_recall_at_10")
-        if name in metrics
+        Interval(metrics[name], metrics[f"{name}_low"], metrics[f"{name}_high"]) for name in deciding if name in metrics
     ]
     # As the sweep did: the query set that it is worse for.
     recall = min(found, key=lambda each: (each.low, each.mean))

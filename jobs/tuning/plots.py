@@ -103,8 +103,8 @@ def figure(
         label=f"chosen: {champion.setting.name}",
     )
     finish(axes, target, measured, title)
-    # Far below the target, nobody looks for differences; above it they are small.
-    least = target - SHOWN_BELOW
+    # Far below the target, nobody looks for differences; above it they are small. But the chosen one is shown.
+    least = min(target - SHOWN_BELOW, champion.recall.low - SHOWN_BELOW / 5)
     below = sum(each.recall.mean < least for each in candidates)
     if below:
         axes.set_ylim(least, 1 + SHOWN_BELOW / 20)

@@ -125,7 +125,7 @@ class Sweeping:
             "rows_without_index": round(bare * sum(self.rows.values())),
             **self.judged(setting, found),
         }
-        tags, table = {"memory_by": weight.way}, per_query(self.sets[0], found)
+        tags, table = {"memory_by": weight.way}, per_query(self.sets, found)
         run_id = self.run.child(setting, metrics, tags, table, seconds=time.monotonic() - begun)
         deciding = found.deciding
         candidate = Candidate(setting, deciding, found.p99_ms, found.qps[CLIENTS], weight.memory_bytes, run_id, seconds)
@@ -195,11 +195,15 @@ def quality_metrics(by_question: Mapping[str, Mapping[str, float]], seed: int) -
     return averages(by_question) | {"ndcg_at_10_low": each.low, "ndcg_at_10_high": each.high}
 
 
-def per_query(judged: Judged, found: Measurement) -> dict[str, list]:
-    answers = found.answers[judged.queries.name]
-    timed = found.milliseconds[: len(judged.queries)]
-    return {
-        "query_id": list(judged.queries.ids),
-        **{f"recall_at_{depth}": values.tolist() for depth, values in answers.recall.items()},
-        "milliseconds": [round(float(value), 3) for value in timed],
-    }
+def per_query(sets: Sequence[Judged], found: Measurement) -> dict[str, list]:
+    """A row for each query of each set, by column; milliseconds for the set that is timed, the first."""
+    columns: dict[str, list] = {"query_set": [], "query_id": [], "milliseconds": []}
+    for judged in sets:
+        queries, answers = judged.queries, found.answers[judged.queries.name]
+        timed = found.milliseconds[: len(queries)] if judged is sets[0] else [None] * len(queries)
+        columns["query_set"] += [queries.name] * len(queries)
+        columns["query_id"] += queries.ids
+        columns["milliseconds"] += [None if value is None else round(float(value), 3) for value in timed]
+        for depth, values in answers.recall.items():
+            columns.setdefault(f"recall_at_{depth}", []).extend(values.tolist())
+    return columns

@@ -54,7 +54,6 @@ class Sweep:
 
     def __init__(self, client: Any, store: Store, experiment_id: str, run_id: str):
         self.client, self.store, self.experiment_id, self.run_id = client, store, experiment_id, run_id
-        self.runs = 0
 
     def child(
         self,
@@ -76,17 +75,10 @@ class Sweep:
         if table is not None:
             self.client.log_table(run, dict(table), "queries.json")
         self.client.set_terminated(run, "FAILED" if failed else "FINISHED")
-        self.runs += 1
         return run
 
-    def log(
-        self,
-        run: str,
-        params: Mapping[str, object],
-        metrics: Mapping[str, float],
-        tags: Mapping[str, str] | None = None,
-    ) -> None:
-        from mlflow.entities import Metric, Param, RunTag
+    def log(self, run: str, params: Mapping[str, object], metrics: Mapping[str, float]) -> None:
+        from mlflow.entities import Metric, Param
         from mlflow.utils.time import get_current_time_millis
 
         now = get_current_time_millis()
@@ -94,7 +86,6 @@ class Sweep:
             run,
             [Metric(name, value, now, 0) for name, value in metrics.items()],
             [Param(name, str(value)) for name, value in params.items()],
-            [RunTag(name, value) for name, value in (tags or {}).items()],
         )
 
     shared: Mapping[str, str] = {}

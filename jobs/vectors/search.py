@@ -15,6 +15,7 @@ from .routes import Routes, read_routes
 from .rows import COLUMNS, VECTOR
 
 MOST_HITS = 16_384
+GONE = ("partition not loaded", "collection not loaded", "collection not found", "can't find collection")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
 
@@ -133,9 +134,9 @@ def nothing_indexed(name: str) -> MilvusError:
 
 
 def is_outdated(error: MilvusException) -> bool:
-    """Whether a request named a generation that is released or dropped by now."""
+    """Whether a request named a generation, or a collection, that is released or dropped by now."""
     text = str(error)
-    return "partition not loaded" in text or ("partition name" in text and "not found" in text)
+    return any(words in text for words in GONE) or ("partition name" in text and "not found" in text)
 
 
 def ranges_within(ranges: Iterable[str], since: int | None, until: int | None) -> list[str]:

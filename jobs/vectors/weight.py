@@ -44,7 +44,8 @@ class Scales:
         indexed = [each.rows for each in segments if each.is_indexed or index.type == "FLAT"]
         computed = sum(computed_bytes(index.type, index.build, rows, self.dimension) for rows in indexed)
         bare = (sum(each.rows for each in segments) - sum(indexed)) * self.dimension * FLOAT
-        if found := self.files_bytes() if self.files else 0:
+        # The exact search has no files; what lies there is of the index before it.
+        if found := self.files_bytes() if self.files and index.type != "FLAT" else 0:
             return Weight(found, computed + bare, FILES)
         return Weight(computed, computed + bare, COMPUTED)
 

@@ -142,7 +142,7 @@ def test_a_sweep_measures_logs_and_chooses_and_leaves_nothing_behind(embedded, t
     }  # fmt: skip
     assert pq.read_table(mlflow.download_artifacts(parent.info.run_id, "results.parquet")).num_rows == 3
     per_query = json.loads(Path(mlflow.download_artifacts(by_name["FLAT"].info.run_id, "queries.json")).read_text())
-    assert len(per_query["data"]) == QUERIES
+    assert len(per_query["data"]) == QUERIES + 1
 
     champion = report["champion"]
     assert champion["ci_low"] >= 0.95

@@ -16,7 +16,7 @@ def test_builds_are_the_outer_loop_and_searches_the_inner_one():
 
     assert [build.build["M"] for build in found.builds] == [8, 16]
     assert [setting.search["ef"] for setting in found.searches_of(found.builds[1])] == [32, 64]
-    assert all(setting.as_built == found.builds[1] for setting in found.searches_of(found.builds[1]))
+    assert all(setting.build == found.builds[1].build for setting in found.searches_of(found.builds[1]))
     assert found.builds[0] == Setting("HNSW", {"M": 8, "efConstruction": 100})
 
 
@@ -56,8 +56,14 @@ def test_an_impossible_combination_is_left_out_with_its_reason(given, reason):
 
 
 def test_too_few_rows_for_a_quantiser_and_an_odd_dimension_are_told():
-    assert "only 200 rows" in reasons({"IVF_PQ": {}}, Ground(384, 200, 200, (2, 6, 0), True))[0]
+    assert "only 2,000 rows" in reasons({"IVF_PQ": {"nbits": [11]}}, Ground(384, 2000, 2000, (2, 6, 0), True))[0]
     assert "even number" in reasons({"SCANN": {}}, Ground(7, 10_000, 10_000, (2, 6, 0), True))[0]
+
+
+def test_where_no_segment_is_large_enough_for_an_index_only_the_exact_search_is_tried():
+    found = grid({"FLAT": {}, "HNSW": {}}, Ground(384, 1023, 5000, (2, 6, 0), True))
+    assert found.builds == [Setting("FLAT")]
+    assert ["fewer than 1,024 rows" in each.reason for each in found.skipped] == [True]
 
 
 def test_what_the_server_lacks_is_told_by_version_or_in_its_own_words():

@@ -52,6 +52,17 @@ def test_exact_search_finds_everything_and_no_query_its_own_passage(base):
     assert 0 < found.quantile(50) <= found.p99_ms
 
 
+def test_a_handful_of_questions_decides_nothing_beside_a_larger_set(base):
+    few, many = (judged(base, [*range(200, 200 + count)], own=False) for count in (3, 40))
+    sets = [judged(base, [*range(40)]), few]
+    half = Setting("IVF_FLAT", {}, {"nprobe": 4})
+    found = measure(searching(base, ROWS // 2), half, sets, 0, 0.0)
+    assert found.deciding == found.answers["sampled"].intervals[10]
+    assert measure(searching(base, ROWS // 2), half, [few], 0, 0.0).deciding.mean < 1
+    found = measure(searching(base, ROWS // 2), half, [sets[0], many], 0, 0.0)
+    assert found.deciding.low == min(each.intervals[10].low for each in found.answers.values())
+
+
 def test_what_takes_other_parameters_is_not_measured_as_this_setting(base):
     found = measure(searching(base, ROWS), Setting("HNSW", {"M": 8}, {"ef": 16}), [judged(base, [3, 5])], 0, 0.0)
     assert set(found.answers["sampled"].intervals) == {1, 10}

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from lakevec.jobs.errors import MilvusError
@@ -105,3 +107,16 @@ def test_nothing_is_measured_beside_a_build_that_does_not_come_to_an_end(sweepin
     reasons = {each.index_type: each.reason for each in sweeping.skipped}
     assert reasons["IVF_FLAT"] == "nothing more"
     assert reasons["HNSW"].startswith("not tried: the server is at IVF_FLAT nlist=8 still")
+
+
+def test_each_query_of_each_set_has_its_row():
+    sets = [Judged(QUERIES, []), Judged(replace(QUERIES, name="questions", ids=["q", "r"]), [])]
+    recall = {"sampled": {1: np.ones(1), 10: np.array([0.9])}, "questions": {1: np.zeros(2), 10: np.array([0.5, 0.6])}}
+    answers = {name: Answers([], each, {}, 1.0) for name, each in recall.items()}
+    assert sweep.per_query(sets, Measurement(answers, np.array([1.5, 2.5]), {}, (0, 0))) == {
+        "query_set": ["sampled", "questions", "questions"],
+        "query_id": ["a", "q", "r"],
+        "milliseconds": [1.5, None, None],
+        "recall_at_1": [1.0, 0.0, 0.0],
+        "recall_at_10": [0.9, 0.5, 0.6],
+    }

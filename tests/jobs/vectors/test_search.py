@@ -8,8 +8,9 @@ import pytest
 from lakevec.jobs.errors import ConfigurationError, MilvusError
 from lakevec.jobs.settings import Index
 from lakevec.jobs.vectors import partitions
-from lakevec.jobs.vectors.collection import Owner, open_collection
+from lakevec.jobs.vectors.collection import Owner, create_index, open_collection, schema
 from lakevec.jobs.vectors.connection import connect
+from lakevec.jobs.vectors.index import VectorIndex
 from lakevec.jobs.vectors.partitions import Generation
 from lakevec.jobs.vectors.patch import upsert
 from lakevec.jobs.vectors.routes import Routes, publish, read_routes
@@ -149,6 +150,24 @@ def test_a_search_that_meets_a_switch_reads_the_routes_once_more(client, name, m
     answers = iter([outdated, routes])
     monkeypatch.setattr("lakevec.jobs.vectors.search.read_routes", lambda *_: next(answers))
     assert keys(search(client, name, VECTORS[0], 1)) == ["k0"]
+
+
+@pytest.mark.parametrize("drop", ["release_collection", "drop_collection"])
+def test_a_search_whose_collection_was_just_replaced_reads_the_routes_once_more(client, name, monkeypatch, drop):
+    routes = read_routes(client, name)
+    gone = replace(routes, collection=f"{name}_gone")
+    client.create_collection(gone.collection, schema=schema(DIMENSION))
+    create_index(client, gone.collection, VectorIndex("FLAT"))
+    for generation in routes.live:
+        client.create_partition(gone.collection, generation.partition)
+    client.load_partitions(gone.collection, [generation.partition for generation in routes.live])
+    # As a reader has it that searched there before.
+    client.search(gone.collection, [[0.0] * DIMENSION], anns_field="vector", limit=1)
+    getattr(client, drop)(gone.collection)
+    answers = iter([gone, routes])
+    monkeypatch.setattr("lakevec.jobs.vectors.search.current_routes", lambda *_: next(answers))
+    assert keys(search(client, name, VECTORS[0], 1)) == ["k0"]
+    client.drop_collection(gone.collection)
 
 
 def test_a_question_of_another_model_is_refused(client, name):

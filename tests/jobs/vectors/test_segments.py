@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from lakevec.jobs.vectors.index import VectorIndex
 from lakevec.jobs.vectors.segments import Segment, fault
@@ -41,6 +43,13 @@ def test_of_a_segment_s_index_files_the_newest_build_counts(tmp_path):
         folder.mkdir(parents=True)
         (folder / "IVF_0").write_bytes(b"." * size)
     assert newest_bytes(tmp_path, {"a", "b"}) == 35
+
+
+def test_the_exact_search_does_not_weigh_what_the_index_before_it_did(monkeypatch):
+    monkeypatch.setattr(Scales, "files_bytes", lambda _: 77)
+    scales = Scales(None, "t", 384, Path("/files"))
+    assert scales.weigh(VectorIndex("HNSW", {"M": 16}), [INDEXED]).index_bytes == 77
+    assert scales.weigh(VectorIndex("FLAT"), [INDEXED]).index_bytes == 6000 * 384 * 4
 
 
 def test_small_segments_weigh_what_their_vectors_do():
