@@ -8,7 +8,13 @@ from lakevec.jobs.vectors.partitions import Generation
 from lakevec.jobs.vectors.routes import Routes, publish, published, read_routes
 
 ROUTES = Routes(
-    "collection", "lake0001", "tiny@1", "tiny", VectorIndex("HNSW", {"M": 16}, {"ef": 64}), 7, {"2024": 2, "1965": 1}
+    "collection",
+    "lake0001",
+    "tiny@1",
+    "tiny",
+    VectorIndex("HNSW", {"M": 16}, {"ef": 64}),
+    7,
+    generations={"2024": 2, "1965": 1},
 )
 
 

@@ -76,7 +76,13 @@ def client(milvus, name):
         client,
         name,
         Routes(
-            collection, OWNER.lake_id, OWNER.model_id, "tiny", index, 3, {g.range: g.generation for g in generations}
+            collection,
+            OWNER.lake_id,
+            OWNER.model_id,
+            "tiny",
+            index,
+            3,
+            generations={g.range: g.generation for g in generations},
         ),
     )
     return client
