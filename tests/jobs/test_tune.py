@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -11,16 +12,18 @@ import pytest
 import yaml
 from lakevec.jobs.apply import apply
 from lakevec.jobs.cli import app
-from lakevec.jobs.errors import ConfigurationError
+from lakevec.jobs.errors import ConfigurationError, LakeBusyError
+from lakevec.jobs.lake.lock import locked
 from lakevec.jobs.lake.tables import EMBEDDINGS, TRUTH
 from lakevec.jobs.load import load
 from lakevec.jobs.progress import Progress
 from lakevec.jobs.settings import load_settings
-from lakevec.jobs.tune import tune
-from lakevec.jobs.tuning.choice import Candidate, Promise
+from lakevec.jobs.tune import applied, tune
+from lakevec.jobs.tuning.choice import Candidate, Choice, Promise
 from lakevec.jobs.tuning.grid import Setting
 from lakevec.jobs.tuning.measures import Interval
 from lakevec.jobs.tuning.query_sets import digest_of, sampled
+from lakevec.jobs.tuning.subject import Subject
 from lakevec.jobs.vectors.collection import Owner, aliased
 from lakevec.jobs.vectors.connection import MilvusAddress, connect
 from lakevec.jobs.vectors.index import VectorIndex
@@ -281,6 +284,24 @@ def test_an_index_that_somebody_set_is_not_to_be_chosen(tmp_path):
 
 def owner_of(lake) -> Owner:
     return Owner(lake.lake_id, lake.model.id, lake.chunking.id, lake.model.dimension)
+
+
+def test_apply_tells_of_a_load_that_goes_on_before_the_sweep_and_not_after_it(tmp_path):
+    (tmp_path / "lake").mkdir()
+    settings = load_settings("local", [f"lake.path={tmp_path / 'lake'}"], {})
+    with locked(settings, "run --continuous", ["load"]), pytest.raises(LakeBusyError, match="run --continuous"):
+        tune(settings, applying=True)
+
+
+def test_a_load_that_began_meanwhile_prevents_apply_and_the_sweep_s_report_stays(tmp_path):
+    (tmp_path / "lake").mkdir()
+    settings = load_settings("local", [f"lake.path={tmp_path / 'lake'}"], {})
+    subject = Subject(None, 1, settings, MilvusAddress("http://nowhere"), None)
+    run = SimpleNamespace(run_id="r", log=lambda *_: None)
+    with locked(settings, "load", ["load"]):
+        done = applied(subject, Choice(COARSE, True, ""), SimpleNamespace(champion=None), [], run, 0, Progress(False))
+    assert not done.applied
+    assert "Another command works on the stage load" in done.why
 
 
 def apply_now(lakehouse, chosen: Candidate, recall: float = 0.5):
