@@ -5,11 +5,12 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import partial
 from typing import Any, Literal
 
 import pyarrow as pa
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
@@ -36,6 +37,9 @@ PIECE_SECONDS = 60
 # Object stores tell whole seconds, some file systems every second one.
 COARSE_TIME = timedelta(seconds=2)
 CLOCKS_APART = timedelta(minutes=1)
+
+# A continuous run compares also an unchanged source with `files` so often: what could not be read is tried again.
+COMPARE_SECONDS = 60.0
 
 # What a parsing task returns, in Spark's words; udfs/documents.py has it in Arrow's.
 PARSED_SCHEMA = """
@@ -93,6 +97,8 @@ class Ingest:
         self.done = Ingested()
         # What is in the source since then, in its version, was in a listing that was wholly worked off.
         self.known_until: datetime | None = None
+        # content_of_all of a listing that differed in nothing, and when that was seen.
+        self.equal: tuple[Decimal | None, float] | None = None
 
     def run(self) -> Ingested:
         """Make `files` and `documents` follow the source. Raises SourceError when it cannot be read."""
@@ -117,25 +123,44 @@ class Ingest:
         with turn(self.flow, "ingest"):
             # A file source's listing is read once: guard and merge see the same one.
             listing = materialised(listing)
-            whole = ("walk_seconds", "listed_at", "listed_before")
-            seen = listing.agg(F.count("*").alias("files"), *[F.max(name).alias(name) for name in whole]).toArrow()
-            self.done.files_seen, walk_seconds, listed_at, listed_before = seen.to_pylist()[0].values()
+            whole = [F.max(name).alias(name) for name in ("walk_seconds", "listed_at", "listed_before")]
+            seen = (
+                listing.agg(F.count("*").alias("files"), content_of_all().alias("content"), *whole)
+                .toArrow()
+                .to_pylist()[0]
+            )
+            self.done.files_seen, content, walk_seconds, listed_at, listed_before = seen.values()
             arrived_after = self.known_until or listed_before or listed_at
             # Where no file matched, no row tells how long the walk took.
             due = self.flow.next_listing(began, walk_seconds or time.monotonic() - began) if self.flow else None
-            files = self.lake.tables.read(FILES)
-            # In a continuous run listings follow each other closely: what could not be read waits a while.
-            rows = materialised(differences(listing, files, patience=self.flow is not None))
-            number = {row["change"]: row["count"] for row in rows.groupBy("change").count().collect()}
+            if self.is_as_before(content):
+                rows, number = listing, {}
+            else:
+                rows, number = self.compared(listing, content)
             self.done.changes += sum(number.values()) - number.get("unread", 0)
             waiting = sum(number.values()) - number.get("gone", 0)
-            forgotten = forgotten_bytes(files) if waiting else {}
+            forgotten = forgotten_bytes(self.lake.tables.read(FILES)) if waiting else {}
             if number.get("gone"):
                 self.remove_gone(rows, number["gone"])
         is_worked_off = not waiting or self.take_in(rows, waiting, forgotten, arrived_after, listed_at, due)
         self.known_until = listed_at if is_worked_off else arrived_after
         if self.flow and due:
             self.flow.stopping.wait(max(0.0, due - time.monotonic()))
+
+    def is_as_before(self, content: Decimal | None) -> bool:
+        """Whether these files were compared a moment ago, and differed in nothing."""
+        if not self.flow or self.equal is None:
+            return False
+        equal, compared_at = self.equal
+        return equal == content and time.monotonic() - compared_at < COMPARE_SECONDS
+
+    def compared(self, listing: DataFrame, content: Decimal | None) -> tuple[DataFrame, dict[str, int]]:
+        """The files that differ from what is known, and their numbers by change."""
+        # In a continuous run listings follow each other closely: what could not be read waits a while.
+        rows = materialised(differences(listing, self.lake.tables.read(FILES), patience=self.flow is not None))
+        number = {row["change"]: row["count"] for row in rows.groupBy("change").count().collect()}
+        self.equal = None if number else (content, time.monotonic())
+        return rows, number
 
     def remove_gone(self, rows: DataFrame, gone: int) -> None:
         problem = self.guard.implausible_loss(rows, gone, known_files(self.lake.tables.read(FILES)).count())
@@ -230,6 +255,11 @@ class Ingest:
         if self.flow:
             self.flow.announce(self.flow.documents, int(files * self.flow.chunks_per_file))
             self.flow.files_seen += files
+
+
+def content_of_all() -> Column:
+    """All files of a listing in one number, whatever their order."""
+    return F.sum(F.xxhash64("uri", "size", "modified_at").cast("decimal(38,0)"))
 
 
 def ingest(

@@ -57,6 +57,7 @@ def test_run_search_and_status_answer_in_json(lakehouse, lakevec):
     assert "characters 0-40, 2024-05-17, score" in words.stdout
 
 
+@pytest.mark.slow
 def test_the_stages_run_one_by_one(lakehouse, lakevec):
     lakehouse.write("a.txt", "The harbour opens at six.")
 

@@ -6,11 +6,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from lakevec.jobs import ingest as ingesting
 from lakevec.jobs.continuous import ended_by_signals, may_pass
 from lakevec.jobs.errors import ConfigurationError, MilvusError
 from lakevec.jobs.flow import Flow, Turns
 from lakevec.jobs.guard import Guard
 from lakevec.jobs.ingest import ingest
+from lakevec.jobs.lake.tables import DOCUMENTS
 from lakevec.jobs.progress import Progress
 from lakevec.jobs.settings import Pipeline
 from lakevec.jobs.status import status
@@ -162,6 +164,35 @@ def test_files_that_give_no_document_leave_room_for_others(lakehouse):
             flow.stop()
     assert running.result().quarantined == 3
     assert flow.documents.total == 0
+
+
+def test_an_unchanged_source_is_compared_once_and_its_next_change_is_seen(lakehouse, monkeypatch):
+    listed, compared = [], []
+
+    def counted(name, calls):
+        original = getattr(ingesting, name)
+        monkeypatch.setattr(ingesting, name, lambda *args, **named: calls.append(name) or original(*args, **named))
+
+    counted("content_of_all", listed)
+    counted("differences", compared)
+    lakehouse.write("a.txt", "The harbour opens at six.")
+    lake, flow = lakehouse.lake(), Flow(Pipeline())
+    deadline = time.monotonic() + 120
+
+    def wait_for(condition):
+        while not condition():
+            assert time.monotonic() < deadline
+            assert not running.done()
+            time.sleep(0.2)
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(ingest, lake, lakehouse.settings, Progress(terminal=False), flow=flow)
+        try:
+            wait_for(lambda: len(listed) >= len(compared) + 3)
+            lakehouse.write("b.txt", "The harbour closes at ten.")
+            wait_for(lambda: lake.tables.read(DOCUMENTS).count() == 2)
+        finally:
+            flow.stop()
 
 
 def test_a_slow_listing_is_made_less_often():

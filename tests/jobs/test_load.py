@@ -212,6 +212,7 @@ def build_runs(bench):
     return client.search_runs([client.get_experiment_by_name(bench.name).experiment_id])
 
 
+@pytest.mark.slow
 def test_an_import_that_was_cut_off_is_abandoned_and_never_repeated_into_its_partition(bench):
     bench.fill(passage("k1", 2024))
     bench.load()

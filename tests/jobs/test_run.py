@@ -70,6 +70,7 @@ def test_documents_become_searchable_with_their_places_and_a_second_run_does_not
     assert (again.loaded, again.removed) == (0, 0)
 
 
+@pytest.mark.slow
 def test_an_edit_embeds_its_own_section_alone_and_a_rename_embeds_nothing(lakehouse):
     lakehouse.write("handbook.md", HANDBOOK, modified=1_700_000_000)
     sections = lakehouse.run().chunks
@@ -133,6 +134,7 @@ def test_a_milvus_that_came_back_empty_fills_itself(lakehouse, empty_milvus):
     assert lakehouse.assert_mirrored() == rows
 
 
+@pytest.mark.slow
 def test_all_documents_gone_empties_the_index(lakehouse):
     lakehouse.write("handbook.md", HANDBOOK)
     rows = lakehouse.run().loaded

@@ -113,6 +113,7 @@ def test_a_started_server_is_one_server_and_stays_until_it_is_stopped(folder, mi
         caller.connect(("127.0.0.1", int(used.uri.rpartition(":")[2])))
 
 
+@pytest.mark.slow
 def test_a_killed_server_comes_back_with_its_data(folder):
     first = start(folder)
     client = connect(MilvusAddress(first.uri))
