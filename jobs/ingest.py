@@ -4,10 +4,10 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame
@@ -15,11 +15,11 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
 from ..udfs.documents import Forgotten, Limits, documents_of
-from .differences import LASTING, differences, forgotten_bytes, newest
+from .differences import differences, forgotten_bytes, newest
 from .errors import LakevecError, SourceError
 from .flow import Flow, turn
 from .guard import Guard, guard_of, known_files, note_held_back
-from .lake.changes import DELETE, INSERT, UPDATE, apply, children_of, keys_of, reconcile
+from .lake.changes import DELETE, UPDATE, apply, children_of, keys_of, reconcile
 from .lake.doubt import doubtful
 from .lake.lake import Lake
 from .lake.listing import listings
@@ -27,16 +27,13 @@ from .lake.session import materialised, parallel_tasks
 from .lake.source import check_source, read_file, source_root
 from .lake.stream import run_stream, was_cut_off, whole_text
 from .lake.tables import DOCUMENTS, FILES
+from .outcomes import file_actions, replaces
 from .progress import Progress
 from .settings import Settings, required
 
 # The first files show how long the next take; a piece is committed as a whole.
 FIRST_PIECE = 500
 PIECE_SECONDS = 60
-
-# Object stores tell whole seconds, some file systems every second one.
-COARSE_TIME = timedelta(seconds=2)
-CLOCKS_APART = timedelta(minutes=1)
 
 # A continuous run compares also an unchanged source with `files` so often: what could not be read is tried again.
 COMPARE_SECONDS = 60.0
@@ -142,6 +139,8 @@ class Ingest:
             forgotten = forgotten_bytes(self.lake.tables.read(FILES)) if waiting else {}
             if number.get("gone"):
                 self.remove_gone(rows, number["gone"])
+            else:
+                self.hold_back(0, None)
         is_worked_off = not waiting or self.take_in(rows, waiting, forgotten, arrived_after, listed_at, due)
         self.known_until = listed_at if is_worked_off else arrived_after
         if self.flow and due:
@@ -165,20 +164,23 @@ class Ingest:
     def remove_gone(self, rows: DataFrame, gone: int) -> None:
         problem = self.guard.implausible_loss(rows, gone, known_files(self.lake.tables.read(FILES)).count())
         if problem and not self.guard.allow_deletes:
-            note_held_back(self.lake.tables.path, problem)
+            self.hold_back(gone, problem)
             if not self.flow:
                 raise SourceError(problem)
-            if self.done.held_back != gone:
-                self.progress.log("deletions.held_back", files=gone, reason=problem)
-            self.done.held_back = gone
             return
         if problem:
             self.guard.believe(and_no_other=self.flow is not None)
-        self.done.held_back = 0
-        note_held_back(self.lake.tables.path, None)
+        self.hold_back(0, None)
         deleted = remove(self.lake, rows.where("change = 'gone'").select("uri"))
         self.done.deleted += deleted
         self.progress.log("files.deleted", files=gone, documents=deleted)
+
+    def hold_back(self, files: int, problem: str | None) -> None:
+        """Remember, and tell, that the deletion of so many files is not believed; 0: all that is gone is deleted."""
+        if self.flow and problem and self.done.held_back != files:
+            self.progress.log("deletions.held_back", files=files, reason=problem)
+        self.done.held_back = files
+        note_held_back(self.lake.tables.path, problem)
 
     def take_in(
         self,
@@ -276,74 +278,10 @@ def ingest(
     return Ingest(lake, settings, progress, guard or guard_of(settings), flow).run()
 
 
-def replaces(outcome: Mapping[str, Any], unreadable: Literal["keep", "remove"]) -> bool:
-    """Whether an outcome's documents, which may be none, take the place of those that are known of its file."""
-    if outcome["state"] in ("parsed", "forgotten"):
-        return True
-    # An error of the disk or the network is not the file's.
-    is_its_own = outcome["error_stage"] == "parse" or outcome["error_class"] in LASTING
-    return unreadable == "remove" and outcome["state"] == "quarantined" and is_its_own
-
-
 def documents_in(
     root: str, limits: Limits, forgotten: Mapping[str, tuple[Forgotten, ...]], batches: Iterator[pa.RecordBatch]
 ) -> Iterator[pa.RecordBatch]:
     return documents_of(batches, partial(read_file, root), limits, forgotten)
-
-
-def file_actions(
-    outcomes: list[dict[str, Any]],
-    replaced: set[str],
-    piece: list[dict[str, Any]],
-    arrived_after: datetime | None,
-    listed_at: datetime | None,
-) -> list[tuple]:
-    """Rows of FILES, each with its action, that write down what became of the files of a piece.
-
-    replaced: the files whose known documents gave way to the outcome's.
-    """
-    now = datetime.now(UTC)
-    listed = {file["uri"]: file for file in piece}
-    rows = []
-    for outcome in outcomes:
-        # A file that vanished meanwhile is for the next listing.
-        if outcome["state"] == "vanished":
-            continue
-        file = listed[outcome["uri"]]
-        is_replaced, is_quarantined = outcome["uri"] in replaced, outcome["state"] == "quarantined"
-        kept_since = None if is_replaced else file["known_parsed_at"]
-        reason = {
-            "stage": outcome["error_stage"],
-            "error_class": outcome["error_class"],
-            "message": outcome["error_message"],
-            "attempts": (file["attempts"] or 0) + 1,
-            "at": now,
-        }
-        row = {
-            "uri": outcome["uri"],
-            "size": outcome["size"],
-            "modified_at": None if may_change_unseen(outcome["modified_at"], listed_at) else outcome["modified_at"],
-            "hash": outcome["hash"],
-            "state": "parsed" if outcome["state"] == "touched" else outcome["state"],
-            "reason": reason if is_quarantined else None,
-            "documents": (outcome["documents"] if is_replaced else file["known_documents"]) or 0,
-            "seen_at": now,
-            "parsed_at": now if outcome["state"] == "parsed" else kept_since,
-            "forgotten": outcome["forgotten"],
-            "arrived_at": max(filter(None, (outcome["modified_at"], arrived_after)), default=None),
-        }
-        action = INSERT if file["change"] == "new" else UPDATE
-        rows.append((*(row[name] for name in FILES.schema.names), action))
-    return rows
-
-
-def may_change_unseen(modified_at: datetime | None, listed_at: datetime | None) -> bool:
-    """Whether another version of the same size could bear the same time: where times are whole seconds, and this
-    one had hardly passed. Such a file is read again by the next listing."""
-    if modified_at is None or listed_at is None or modified_at.microsecond:
-        return False
-    # What lies further ahead than clocks are apart says nothing of when it was written.
-    return -CLOCKS_APART < listed_at - modified_at < COARSE_TIME
 
 
 def remove(lake: Lake, gone: DataFrame) -> int:

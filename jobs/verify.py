@@ -173,8 +173,7 @@ def look(lake: Lake, settings: Settings, client: MilvusClient, address: MilvusAd
     if was_cut_off(lake.checkpoint("ingest")):
         behind["ingest"] = found.where(F.col("fault").isin(*OF_INGEST)).count()
         found = found.where(~F.col("fault").isin(*OF_INGEST))
-    has_past = routes is not None and has_same_past(lake, routes)
-    loaded = routes.version if routes and has_past else -1
+    loaded = routes.version if routes and has_same_past(lake, routes) else -1
     if loaded < version and (unloaded := waiting_keys(lake.tables, EMBEDDINGS, loaded + 1)) is not None:
         behind["load"] = unloaded.count()
     return Finding(

@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from lakevec.jobs.errors import ConfigurationError, SourceError
-from lakevec.jobs.ingest import may_change_unseen
+from lakevec.jobs.guard import noted_held_back
 from lakevec.jobs.lake.changes import apply
 from lakevec.jobs.lake.tables import DOCUMENTS, FILES
+from lakevec.jobs.outcomes import may_change_unseen
 from lakevec.jobs.status import status
 from pyspark.sql import functions as F
 
@@ -122,13 +123,24 @@ def test_a_source_that_lost_much_stops_the_run_before_anything_is_deleted(lakeho
     for number in range(25):
         lakehouse.write(f"{number}.txt", f"text {number}")
     lakehouse.run(INGEST)
-    for number in range(10):
-        (lakehouse.source / f"{number}.txt").unlink()
+    away = lakehouse.source.with_name("away")
+    away.mkdir()
+    lost = [f"{number}.txt" for number in range(10)]
+    for name in lost:
+        shutil.move(lakehouse.source / name, away / name)
 
     with pytest.raises(SourceError, match=r"10 of 25 known files are gone .*--allow-deletes"):
         lakehouse.run(INGEST)
-
+    assert "10 of 25" in noted_held_back(lakehouse.settings.lake.path)
     assert len(texts(lakehouse)) == 25
+
+    for name in lost:
+        shutil.move(away / name, lakehouse.source / name)
+    assert lakehouse.run(INGEST).deleted == 0
+    assert noted_held_back(lakehouse.settings.lake.path) is None
+
+    for name in lost:
+        (lakehouse.source / name).unlink()
     assert lakehouse.run(INGEST, allow_deletes=True).deleted == 10
 
 
@@ -185,7 +197,7 @@ def test_a_time_of_whole_seconds_is_not_relied_on_before_it_has_passed(fraction,
 
 def test_another_version_with_the_same_time_and_size_is_read(lakehouse, monkeypatch):
     # However slow this machine is, that time has not passed.
-    monkeypatch.setattr("lakevec.jobs.ingest.CLOCKS_APART", timedelta(hours=2))
+    monkeypatch.setattr("lakevec.jobs.outcomes.CLOCKS_APART", timedelta(hours=2))
     now = int(time.time()) + 3600
     lakehouse.write("a.txt", "first", modified=now)
     lakehouse.run(INGEST)
