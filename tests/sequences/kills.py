@@ -5,10 +5,9 @@ them is cut. After its death a run has no effect any more, also not in `finally`
 """
 
 import functools
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
@@ -38,7 +37,6 @@ EFFECTS: dict[str, tuple[Any, str]] = {
     "clearing of the staging folder": (Staging, "clear"),
 }
 BATCH, STREAM = "batch of a stream", "stream"
-NAMES = (*EFFECTS, BATCH, STREAM)
 
 
 class Killed(BaseException):
@@ -47,29 +45,32 @@ class Killed(BaseException):
 
 @dataclass
 class Kill:
-    """One death. call: which one of the effect's calls, from 1. happened: whether it came so far."""
+    """One death. call: at which of the run's effects, from 1. effect: which one that was; "" where it never came."""
 
-    effect: str
     call: int
     after: bool
-    happened: bool = False
-    calls: Counter[str] = field(default_factory=Counter)
+    effect: str = ""
+    calls: int = 0
+
+    @property
+    def happened(self) -> bool:
+        return bool(self.effect)
 
     def __str__(self) -> str:
-        return f"{'after' if self.after else 'before'} its {self.call}. {self.effect}"
+        return f"{'after' if self.after else 'before'} its {self.call}. effect"
 
     def around(self, effect: str, work: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         if self.happened:
             raise Killed
-        self.calls[effect] += 1
-        is_it = (effect, self.calls[effect]) == (self.effect, self.call)
+        self.calls += 1
+        is_it = self.calls == self.call
         # A stream is not left while its micro-batch is at work.
         if is_it and not self.after and effect != STREAM:
-            self.happened = True
+            self.effect = effect
             raise Killed
         result = work(*arguments, **named)
         if is_it or self.happened:
-            self.happened = True
+            self.effect = self.effect or effect
             raise Killed
         return result
 

@@ -18,7 +18,7 @@ from pymilvus import MilvusClient
 
 from . import losses
 from .expected import Expected, File, differences
-from .kills import NAMES, Kill, killing
+from .kills import Kill, killing
 from .written import Passage, Unreadable, edited, in_words, new_content, redated, vector_of
 
 # 2023-11-14; every write comes a second later, so that size and time tell it from every other.
@@ -28,6 +28,8 @@ FILES = ("a.md", "b.md", "ö ß/c.md", "2018 plan.md", "d.txt", "2022-05 e.txt",
 # A third of control characters is no text in any encoding.
 BROKEN = (bytes(range(1, 9)) * 3 + b" nothing that is read", b"", b" \n")
 MOST_RUNS = 4
+# A run of all stages has some fifteen effects, one that builds ranges a few more.
+MOST_EFFECTS = 16
 STAGES = ("ingest", "chunk", "embed", "load")
 FIELDS = (
     "chunk_id",
@@ -203,15 +205,22 @@ class Sequence(RuleBasedStateMachine):
                 self.expected.ingested()
 
     @precondition(lambda self: self.may_run)
-    @rule(effect=st.sampled_from(NAMES), call=st.integers(1, 4), after=st.booleans())
-    def run_killed(self, effect: str, call: int, after: bool) -> None:
-        kill = Kill(effect, call, after)
+    @rule(call=st.integers(1, 6), after=st.booleans())
+    def run_killed_early(self, call: int, after: bool) -> None:
+        self.run_killed(Kill(call, after))
+
+    @precondition(lambda self: self.may_run)
+    @rule(call=st.integers(7, MOST_EFFECTS), after=st.booleans())
+    def run_killed_late(self, call: int, after: bool) -> None:
+        self.run_killed(Kill(call, after))
+
+    def run_killed(self, kill: Kill) -> None:
         self.tally.armed += 1
         with killing(kill):
             self.whole_run(f"a run that dies {kill}, if it comes so far", False)
         if kill.happened:
-            self.say("it died")
-            self.tally.killed[effect] += 1
+            self.say(f"it died at a {kill.effect}")
+            self.tally.killed[kill.effect] += 1
             self.expected.ingested_perhaps()
 
     def whole_run(self, words: str, allow_deletes: bool) -> None:
