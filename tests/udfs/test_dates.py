@@ -74,7 +74,10 @@ def test_dates_in_file_names(name, expected):
 
 @pytest.mark.parametrize(
     "name",
-    ["pep-0008.rst", "12345678.txt", "invoice-99999999.pdf", "msg-1ac8340fd406.eml", "word2006ml.docx", "v2024.1.pdf"],
+    [
+        *("pep-0008.rst", "12345678.txt", "invoice-99999999.pdf", "msg-1ac8340fd406.eml", "word2006ml.docx"),
+        *("v2024.1.pdf", "1000.md", "1812.md", "1001-invoice.pdf"),
+    ],
 )
 def test_numbers_in_file_names_that_are_no_dates(name):
     assert document_date([], name, MODIFIED, NOW).origin == "modification time"
