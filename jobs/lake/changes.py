@@ -136,6 +136,7 @@ def apply(
         .whenNotMatchedInsert(f"action.action <> '{DELETE}'", written)
         .execute()
     )
+    lake.compact(table)
     return done
 
 

@@ -272,6 +272,9 @@ METRICS = Table(
     ),
 )
 
+# A micro-batch leaves some small files in each table.
+COMMITS_APART = 50
+
 # Of a commit's log, enough to hold what is said of the commit itself.
 COMMIT_BYTES = 8_192
 
@@ -328,6 +331,15 @@ class LakeTables:
             writer.saveAsTable(f"{self.catalog_schema}.{table.name}")
         else:
             writer.save(f"{self.path}/{table.name}")
+        self.compact(table)
+
+    def compact(self, table: Table) -> None:
+        """Put the small files together that commits leave, once in COMMITS_APART commits.
+
+        Delta's auto compaction looks for them after every commit, which takes longer than a small commit itself.
+        """
+        if self.version(table) % COMMITS_APART == 0:
+            self.delta(table).optimize().executeCompaction()
 
     def replace(self, table: Table, condition: str, rows: DataFrame) -> None:
         """Put these rows in the place of all that fulfil a condition, as they do, in one commit."""

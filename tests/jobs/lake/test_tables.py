@@ -1,0 +1,29 @@
+import shutil
+from datetime import UTC, datetime
+
+import numpy as np
+from lakevec.jobs.lake import tables
+from lakevec.jobs.lake.freshness import metrics_row
+from lakevec.jobs.lake.tables import METRICS, LakeTables
+
+
+def test_small_files_are_put_together_after_so_many_commits_and_no_row_is_lost(
+    spark, empty_lake, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tables, "COMMITS_APART", 5)
+    shutil.copytree(empty_lake, tmp_path / "lake")
+    lake = LakeTables(spark, str(tmp_path / "lake"))
+    first = lake.version(METRICS)
+
+    files = []
+    for number in range(6):
+        row = metrics_row(str(number), datetime.now(UTC), np.ones(1))
+        lake.append(METRICS, spark.createDataFrame([row], METRICS.schema))
+        files.append(len(lake.read(METRICS).inputFiles()))
+
+    assert min(files[1:]) == 1
+    assert max(files) > 1
+    assert [row["run"] for row in lake.read(METRICS).orderBy("run").collect()] == list("012345")
+    # To put files together is a commit of its own, in which no row changed.
+    assert lake.version(METRICS) == first + 7
+    assert lake.changes(METRICS, first + 1, first + 7).count() == 6
