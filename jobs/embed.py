@@ -1,9 +1,8 @@
 """`chunks` -> `vectors`, `embeddings`: embed each new text once, then merge what Milvus shall hold."""
 
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import pandas as pd
@@ -68,7 +67,7 @@ def embed(lake: Lake, settings: Settings, progress: Progress, flow: Flow | None 
         begun = flow.begun(flow.chunks) if flow else 0
         changed = materialised(last_changes(feed, "chunk_id"))
         wanted, keys = changed.where("not deleted"), keys_of(changed, "chunk_id", "content_hash")
-        embedded = embed_missing(lake, wanted, keys, settings, progress, pieces, flow and flow.stopping)
+        embedded = embed_missing(lake, wanted, keys, settings, progress, pieces, flow)
         desired = embeddings_of(wanted, vectors_for(lake, keys), lake.model.id, lake.granularity)
         present = keys.among(lake.tables.read(EMBEDDINGS), "chunk_id")
         merged = apply(lake.tables, EMBEDDINGS, reconcile(desired, present, EMBEDDINGS))
@@ -116,12 +115,12 @@ def embed_missing(
     settings: Settings,
     progress: Progress,
     pieces: Pieces,
-    stopping: threading.Event | None = None,
+    flow: Flow | None = None,
 ) -> int:
     """Embed the texts that have no vector yet, piece by piece into `vectors`. Gives their number.
 
     keys: with the content_hash of all chunks. A piece is committed before the next begins, so that a
-    crash keeps what was done. Raises StreamEndedError between two pieces when `stopping` is set.
+    crash keeps what was done. Raises StreamEndedError between two pieces when `flow` is stopping.
     """
     known = lake.tables.read(VECTORS).where(F.col("model_id") == lake.model.id).select("content_hash")
     texts = chunks.select("content_hash", F.concat("prefix", "text").alias("embedded")).dropDuplicates(["content_hash"])
@@ -131,7 +130,7 @@ def embed_missing(
     with progress.task("embed", "chunks", number) as advance:
         first = 0
         while number and first < HASH_RANGES:
-            if first and stopping and stopping.is_set():
+            if first and flow and flow.stopping.is_set():
                 raise StreamEndedError
             end = min(first + max(1, HASH_RANGES * pieces.size // number), HASH_RANGES)
             is_all = end - first == HASH_RANGES
@@ -145,7 +144,8 @@ def embed_missing(
                 vectors = piece.repartition(min(pieces.tasks, embedded)).select(
                     "content_hash", F.lit(lake.model.id).alias("model_id"), to_vector("embedded").alias("vector")
                 )
-            lake.tables.append(VECTORS, vectors)
+            with flow.model_in_use if flow else nullcontext():
+                lake.tables.append(VECTORS, vectors)
             advance(embedded)
             pieces.took(embedded, time.monotonic() - begun)
     return number
@@ -164,11 +164,18 @@ def keep_loaded(lake: Lake, settings: Settings, progress: Progress, flow: Flow) 
             texts = (
                 lake.tables.spark.range(0, tasks, 1, tasks).select(F.lit(".").alias("text")).select(to_vector("text"))
             )
+        # While the stage embeds, its workers do not rest; two jobs at once would have as many more of them started,
+        # each with a model of its own.
+        if not flow.model_in_use.acquire(blocking=False):
+            flow.rest(REST_SECONDS)
+            continue
         try:
             texts.write.format("noop").mode("overwrite").save()
         # The stage meets it as well, and is begun again; so this must not end.
         except (PySparkException, Py4JError) as error:
             progress.log("model.not_loaded", reason=str(error).partition("\n")[0])
+        finally:
+            flow.model_in_use.release()
         flow.rest(REST_SECONDS)
 
 

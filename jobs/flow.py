@@ -70,7 +70,8 @@ class Turns:
 class Flow:
     """Shared by the stages' threads.
 
-    stopping: set when all shall end. embeddings_changed: set when there is something to load.
+    stopping: set when all shall end. embeddings_changed: set when there is something to load. model_in_use: held
+    by the job that runs on the workers that have the model.
     is_bounded: ingest, chunk and embed are all part of this run, so that what waits is known. at_once: how many
     stages work at a time.
     """
@@ -80,6 +81,7 @@ class Flow:
         self.turns = Turns(at_once)
         self.stopping = threading.Event()
         self.embeddings_changed = threading.Event()
+        self.model_in_use = threading.Lock()
         self.documents, self.chunks = Waiting(), Waiting()
         self.changed = threading.Condition()
         self.files_seen, self.chunks_seen = 1, SUPPOSED_CHUNKS_PER_FILE
