@@ -80,6 +80,7 @@ def embed(lake: Lake, settings: Settings, progress: Progress, flow: Flow | None 
             flow.embedded_per_second = pieces.rate
             flow.done(flow.chunks, begun)
             flow.embeddings_changed.set()
+            flow.hand_on("load", merged)
 
     def begin_anew() -> None:
         orphans = without_parent(lake.tables.read(EMBEDDINGS), lake.tables.read(CHUNKS), "chunk_id", EMBEDDINGS)

@@ -3,7 +3,7 @@
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from .lake.lock import STAGES
@@ -18,6 +18,8 @@ WAITING_SECONDS = 4.0
 FEED_LOOKS = 4
 # Before a rate is measured.
 FIRST_ROOM = 100
+# So soon a stage looks at the feed that has work for it.
+COMES_WITHIN = 2.0
 # A source is walked a tenth of the time at most.
 WALKS_APART = 10
 
@@ -47,15 +49,25 @@ class Turns:
     def __init__(self, at_once: int):
         self.free = at_once
         self.waiting: list[int] = []
+        self.expected: dict[int, float] = {}
         self.changed = threading.Condition()
+
+    def expect(self, stage: str) -> None:
+        """There is work for this stage, and it will want its turn: until then, and for a moment at most, no stage
+        that is farther from Milvus gets it."""
+        with self.changed:
+            self.expected[STAGES.index(stage)] = time.monotonic() + COMES_WITHIN
 
     @contextmanager
     def of(self, stage: str) -> Iterator[None]:
         place = STAGES.index(stage)
         with self.changed:
             self.waiting.append(place)
-            self.changed.wait_for(lambda: self.free and place == max(self.waiting))
+            while not self.is_next(place):
+                # An expectation ends without a word.
+                self.changed.wait(COMES_WITHIN / 4)
             self.waiting.remove(place)
+            self.expected.pop(place, None)
             self.free -= 1
             # Another turn may be free, and the one who waits for it looked while this one stood before it.
             self.changed.notify_all()
@@ -65,6 +77,11 @@ class Turns:
             with self.changed:
                 self.free += 1
                 self.changed.notify_all()
+
+    def is_next(self, place: int) -> bool:
+        now = time.monotonic()
+        coming = {each for each, until in self.expected.items() if until > now}
+        return self.free > sum(each > place for each in coming | set(self.waiting))
 
 
 class Flow:
@@ -112,6 +129,11 @@ class Flow:
     def announce(self, waiting: Waiting, chunks: int) -> None:
         with self.changed:
             waiting.announced.append(chunks)
+
+    def hand_on(self, stage: str, rows: Mapping[str, int]) -> None:
+        """Rows, by what became of them, were committed for this stage, which comes next."""
+        if self.is_bounded and any(rows.values()):
+            self.turns.expect(stage)
 
     def begin_anew(self, waiting: Waiting) -> None:
         """A stage begins, perhaps after it failed: what it announced may never have been committed."""

@@ -247,6 +247,8 @@ class Ingest:
         rows = file_actions(outcomes, replaced, piece, arrived_after, listed_at)
         schema = StructType([*FILES.schema.fields, StructField("action", StringType())])
         apply(tables, FILES, tables.spark.createDataFrame(rows, schema))
+        if self.flow:
+            self.flow.hand_on("chunk", changed)
         self.done.documents += changed["insert"] + changed["update"]
         self.done.deleted += changed["delete"]
         self.done.quarantined += sum(outcome["state"] == "quarantined" for outcome in outcomes)

@@ -124,6 +124,32 @@ def test_the_stage_nearest_to_milvus_has_the_next_turn():
     assert order == ["load", "embed", "chunk"]
 
 
+def test_a_turn_is_kept_for_a_moment_for_the_stage_that_was_given_work():
+    turns = Turns(1)
+    order = []
+
+    def work(stage, after):
+        time.sleep(after)
+        with turns.of(stage):
+            order.append(stage)
+
+    with ThreadPoolExecutor(2) as pool:
+        with turns.of("embed"):
+            ingest = pool.submit(work, "ingest", 0.0)
+            while not turns.waiting:
+                time.sleep(0.01)
+            turns.expect("load")
+        load = pool.submit(work, "load", 0.3)
+        ingest.result(timeout=10)
+        load.result(timeout=10)
+    assert order == ["load", "ingest"]
+
+    # One that does not come holds nobody up for long.
+    turns.expect("load")
+    with turns.of("ingest"):
+        pass
+
+
 def test_losses_within_an_hour_are_one_loss(monkeypatch):
     monkeypatch.setattr("lakevec.jobs.guard.moved_files", lambda *_: 0)
     clock = [0.0]
