@@ -79,8 +79,8 @@ def embed(lake: Lake, settings: Settings, progress: Progress, flow: Flow | None 
         if flow:
             flow.embedded_per_second = pieces.rate
             flow.done(flow.chunks, begun)
-            flow.embeddings_changed.set()
             flow.hand_on("load", merged)
+            flow.embeddings_changed.set()
 
     def begin_anew() -> None:
         orphans = without_parent(lake.tables.read(EMBEDDINGS), lake.tables.read(CHUNKS), "chunk_id", EMBEDDINGS)
@@ -140,15 +140,15 @@ def embed_missing(
             embedded = number if is_all else piece.count()
             if not embedded:
                 continue
-            begun = time.monotonic()
             with model_workers(lake):
                 vectors = piece.repartition(min(pieces.tasks, embedded)).select(
                     "content_hash", F.lit(lake.model.id).alias("model_id"), to_vector("embedded").alias("vector")
                 )
             with flow.model_in_use if flow else nullcontext():
+                begun = time.monotonic()
                 lake.tables.append(VECTORS, vectors)
+                pieces.took(embedded, time.monotonic() - begun)
             advance(embedded)
-            pieces.took(embedded, time.monotonic() - begun)
     return number
 
 
@@ -165,10 +165,9 @@ def keep_loaded(lake: Lake, settings: Settings, progress: Progress, flow: Flow) 
             texts = (
                 lake.tables.spark.range(0, tasks, 1, tasks).select(F.lit(".").alias("text")).select(to_vector("text"))
             )
-        # While the stage embeds, its workers do not rest; two jobs at once would have as many more of them started,
-        # each with a model of its own.
+        # Two jobs at once would have twice as many workers started, each with a model of its own.
         if not flow.model_in_use.acquire(blocking=False):
-            flow.rest(REST_SECONDS)
+            flow.rest(1.0)
             continue
         try:
             texts.write.format("noop").mode("overwrite").save()

@@ -49,6 +49,7 @@ class Turns:
     def __init__(self, at_once: int):
         self.free = at_once
         self.waiting: list[int] = []
+        self.working: list[int] = []
         self.expected: dict[int, float] = {}
         self.changed = threading.Condition()
 
@@ -68,6 +69,7 @@ class Turns:
                 self.changed.wait(COMES_WITHIN / 4)
             self.waiting.remove(place)
             self.expected.pop(place, None)
+            self.working.append(place)
             self.free -= 1
             # Another turn may be free, and the one who waits for it looked while this one stood before it.
             self.changed.notify_all()
@@ -75,13 +77,16 @@ class Turns:
             yield
         finally:
             with self.changed:
+                self.working.remove(place)
                 self.free += 1
                 self.changed.notify_all()
 
     def is_next(self, place: int) -> bool:
         now = time.monotonic()
         coming = {each for each, until in self.expected.items() if until > now}
-        return self.free > sum(each > place for each in coming | set(self.waiting))
+        # One that works has its turn, and cannot come for another.
+        before = coming.difference(self.working).union(self.waiting)
+        return self.free > sum(each > place for each in before)
 
 
 class Flow:

@@ -246,9 +246,9 @@ class Ingest:
         changed = apply(tables, DOCUMENTS, actions, lambda _: self.announce(len(piece)))
         rows = file_actions(outcomes, replaced, piece, arrived_after, listed_at)
         schema = StructType([*FILES.schema.fields, StructField("action", StringType())])
-        apply(tables, FILES, tables.spark.createDataFrame(rows, schema))
         if self.flow:
             self.flow.hand_on("chunk", changed)
+        apply(tables, FILES, tables.spark.createDataFrame(rows, schema))
         self.done.documents += changed["insert"] + changed["update"]
         self.done.deleted += changed["delete"]
         self.done.quarantined += sum(outcome["state"] == "quarantined" for outcome in outcomes)

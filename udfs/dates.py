@@ -31,7 +31,7 @@ IN_NAMES = [
     re.compile(r"(?<!\d)(?P<year>(?:19|20)\d\d)[-_. ]?[Qq](?P<quarter>[1-4])(?![0-9A-Za-z])"),
     # 2024-05, 2024_05
     re.compile(r"(?<!\d)(?P<year>(?:19|20)\d\d)[-_.](?P<month>\d\d)(?![0-9A-Za-z])"),
-    # 1789-Washington; not 1234, which may as well be the 1,234th file, nor 1001-invoice
+    # 1789-Washington, from 1500 on; not 1812, which may as well be the 1,812th file, nor 1001-invoice
     re.compile(r"^(?P<year>1[5-9]\d\d|20\d\d)(?=[^0-9A-Za-z])"),
     # annual-report-2019
     re.compile(r"(?<![0-9A-Za-z.])(?P<year>(?:19|20)\d\d)$"),

@@ -6,8 +6,11 @@ Keys are hex digests (udfs/keys.py). Offsets count Unicode code points of the do
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+import structlog
 from delta.tables import DeltaTable
+from py4j.protocol import Py4JError
 from pyarrow import fs
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import (
@@ -25,6 +28,7 @@ from pyspark.sql.types import (
 )
 
 from ...udfs.keys import bytes_hash
+from ..errors import cause_of
 from .session import delta_version
 from .storage import storage
 
@@ -336,10 +340,17 @@ class LakeTables:
     def compact(self, table: Table) -> None:
         """Put the small files together that commits leave, once in COMMITS_APART commits.
 
-        Delta's auto compaction looks for them after every commit, which takes longer than a small commit itself.
+        Delta's auto compaction looks for them after every commit, which takes longer than a small commit itself; in
+        a catalogue it does it all the same, as there the version is as dear. What was committed does not depend on
+        it: a failure is logged, and leaves the files for the next time.
         """
-        if self.version(table) % COMMITS_APART == 0:
-            self.delta(table).optimize().executeCompaction()
+        if self.catalog_schema:
+            return
+        try:
+            if self.version(table) % COMMITS_APART == 0:
+                self.delta(table).optimize().executeCompaction()
+        except (PySparkException, Py4JError) as error:
+            structlog.get_logger().warning("table.not_compacted", table=table.name, reason=cause_of(str(error)))
 
     def replace(self, table: Table, condition: str, rows: DataFrame) -> None:
         """Put these rows in the place of all that fulfil a condition, as they do, in one commit."""
@@ -363,6 +374,8 @@ class LakeTables:
         else:
             builder = builder.location(f"{self.path}/{table.name}")
         fixed = {**table.properties, "lakevec.schema_version": SCHEMA_VERSION}
+        if self.catalog_schema:
+            fixed["delta.autoOptimize.autoCompact"] = "true"
         for key, value in {**fixed, **properties}.items():
             builder = builder.property(key, value)
         builder.execute()

@@ -9,7 +9,7 @@ import pytest
 from lakevec.jobs import ingest as ingesting
 from lakevec.jobs.continuous import ended_by_signals, may_pass
 from lakevec.jobs.errors import ConfigurationError, MilvusError
-from lakevec.jobs.flow import Flow, Turns
+from lakevec.jobs.flow import COMES_WITHIN, Flow, Turns
 from lakevec.jobs.guard import Guard
 from lakevec.jobs.ingest import ingest
 from lakevec.jobs.lake.tables import DOCUMENTS
@@ -145,9 +145,19 @@ def test_a_turn_is_kept_for_a_moment_for_the_stage_that_was_given_work():
     assert order == ["load", "ingest"]
 
     # One that does not come holds nobody up for long.
+    begun = time.monotonic()
     turns.expect("load")
     with turns.of("ingest"):
-        pass
+        assert time.monotonic() - begun < 2 * COMES_WITHIN
+
+
+def test_a_stage_at_work_is_not_waited_for_where_others_have_room():
+    turns = Turns(2)
+    with turns.of("load"):
+        turns.expect("load")
+        begun = time.monotonic()
+        with turns.of("chunk"):
+            assert time.monotonic() - begun < COMES_WITHIN / 2
 
 
 def test_losses_within_an_hour_are_one_loss(monkeypatch):

@@ -64,6 +64,7 @@ def test_a_naive_time_is_utc_and_another_zones_is_turned_into_it():
         ("2024_05.md", day(2024, 5)),
         ("review 2023-Q4.pptx", day(2023, 10)),
         ("1789-Washington.txt", day(1789)),
+        ("1500 Cabral.txt", day(1500)),
         ("annual-report-2019.pdf", day(2019)),
         ("2019-2020 budget.xlsx", day(2019)),
     ],
@@ -76,7 +77,7 @@ def test_dates_in_file_names(name, expected):
     "name",
     [
         *("pep-0008.rst", "12345678.txt", "invoice-99999999.pdf", "msg-1ac8340fd406.eml", "word2006ml.docx"),
-        *("v2024.1.pdf", "1000.md", "1812.md", "1001-invoice.pdf"),
+        *("v2024.1.pdf", "1000.md", "1812.md", "1001-invoice.pdf", "1499-invoice.pdf"),
     ],
 )
 def test_numbers_in_file_names_that_are_no_dates(name):

@@ -2,9 +2,16 @@ import shutil
 from datetime import UTC, datetime
 
 import numpy as np
+import structlog
 from lakevec.jobs.lake import tables
 from lakevec.jobs.lake.freshness import metrics_row
 from lakevec.jobs.lake.tables import METRICS, LakeTables
+from pyspark.errors import PySparkException
+
+
+def append_rows(lake: LakeTables, spark, number: int) -> None:
+    row = metrics_row(str(number), datetime.now(UTC), np.ones(1))
+    lake.append(METRICS, spark.createDataFrame([row], METRICS.schema))
 
 
 def test_small_files_are_put_together_after_so_many_commits_and_no_row_is_lost(
@@ -17,8 +24,7 @@ def test_small_files_are_put_together_after_so_many_commits_and_no_row_is_lost(
 
     files = []
     for number in range(6):
-        row = metrics_row(str(number), datetime.now(UTC), np.ones(1))
-        lake.append(METRICS, spark.createDataFrame([row], METRICS.schema))
+        append_rows(lake, spark, number)
         files.append(len(lake.read(METRICS).inputFiles()))
 
     assert min(files[1:]) == 1
@@ -27,3 +33,19 @@ def test_small_files_are_put_together_after_so_many_commits_and_no_row_is_lost(
     # To put files together is a commit of its own, in which no row changed.
     assert lake.version(METRICS) == first + 7
     assert lake.changes(METRICS, first + 1, first + 7).count() == 6
+
+
+def test_files_that_cannot_be_put_together_cost_no_row(spark, empty_lake, tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "COMMITS_APART", 1)
+    shutil.copytree(empty_lake, tmp_path / "lake")
+    lake = LakeTables(spark, str(tmp_path / "lake"))
+
+    def fail(*_):
+        raise PySparkException("somebody else wrote")
+
+    monkeypatch.setattr(LakeTables, "delta", fail)
+    with structlog.testing.capture_logs() as logged:
+        append_rows(lake, spark, 0)
+
+    assert lake.read(METRICS).count() == 1
+    assert [(entry["event"], entry["table"]) for entry in logged] == [("table.not_compacted", "metrics")]
