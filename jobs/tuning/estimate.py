@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 
 from .grid import Setting
 
-# Until the server has planned a build and told that it is done.
-SECONDS_BEFORE = 5.0
+# Until the server has planned a build and told that it is done; and for each segment (26 of them, on two cores).
+SECONDS_BEFORE, SECONDS_PER_SEGMENT = 5.0, 0.6
 # k-means: rounds, and vectors that each centroid is trained on at most.
 ROUNDS, TRAINED_PER_LIST = 10, 256
 CODES_TRAINED_ON, CODE_ROUNDS = 65_536, 25
@@ -21,6 +21,8 @@ SECONDS_PER_NEIGHBOUR_NUMBER = 6.9e-9
 # 16 codes for each pair of numbers.
 SCANN_CODES, SCANN_NUMBERS = 16, 2
 GPU_SPEED = 20
+# A build that took no longer than any would tells nothing of its work.
+LEAST_FACTOR = 0.1
 # A search alone, one of eight at a time, and its part of those for 100 hits.
 SECONDS_PER_QUERY = 0.008
 
@@ -35,15 +37,20 @@ class Estimate:
     def of(self, build: Setting) -> float:
         known = self.factors.values()
         factor = self.factors.get(build.type) or (statistics.median(known) if known else 1.0)
-        return factor * self.raw(build)
+        return self.before + factor * self.seconds_of_work(build)
 
     def learn(self, build: Setting, seconds: float) -> None:
         """What this build really took. FLAT is not built, and tells nothing of others."""
         if build.type != "FLAT":
-            self.factors[build.type] = seconds / self.raw(build)
+            self.factors[build.type] = max((seconds - self.before) / self.seconds_of_work(build), LEAST_FACTOR)
 
-    def raw(self, build: Setting) -> float:
-        return SECONDS_BEFORE + sum(work(build.type, build.build, rows, self.dimension) for rows in self.segments)
+    @property
+    def before(self) -> float:
+        """Seconds that a build takes whatever its work is."""
+        return SECONDS_BEFORE + SECONDS_PER_SEGMENT * len(self.segments)
+
+    def seconds_of_work(self, build: Setting) -> float:
+        return sum(work(build.type, build.build, rows, self.dimension) for rows in self.segments)
 
 
 def work(kind: str, build: Mapping[str, int], rows: int, dimension: int) -> float:

@@ -23,7 +23,19 @@ def test_a_build_corrects_the_next_of_its_type_and_of_types_not_seen_yet():
     before = estimate.of(flat)
     estimate.learn(hnsw, 3 * estimate.of(hnsw))
     assert estimate.of(hnsw) == pytest.approx(3 * Estimate([100_000], 384).of(hnsw))
-    assert estimate.of(flat) == pytest.approx(3 * before)
+    assert estimate.of(flat) > 2 * before
+
+
+def test_what_a_build_takes_whatever_its_work_is_makes_no_other_dearer():
+    """26 segments of 104,539 rows, on two cores: cheap builds take half a minute each, IVF_PQ with m 96 took 249 s."""
+    lists = {"nlist": [264]}
+    given = {"IVF_FLAT": lists, "IVF_SQ8": lists, "HNSW": {"M": [16]}, "IVF_PQ": {**lists, "m": [96]}}
+    flat, scalar, hnsw, product = grid(given, Ground(384, 10_296, 103_539, (2, 3, 5))).builds
+    estimate = Estimate([3_982] * 26, 384)
+    for build, seconds in ((flat, 26.7), (scalar, 25.6), (hnsw, 28.2)):
+        estimate.learn(build, seconds)
+
+    assert 249 / 2.5 < estimate.of(product) < 249 * 2.5
 
 
 def test_every_type_has_an_estimate_that_grows_with_the_rows():
