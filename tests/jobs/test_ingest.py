@@ -289,6 +289,7 @@ def test_a_file_that_could_not_be_read_is_tried_again_when_it_can_be(lakehouse, 
     assert lakehouse.rows(FILES, "state") == [("parsed",)]
 
 
+@pytest.mark.slow
 def test_what_changes_back_after_a_crash_between_documents_and_files_is_read_again(lakehouse, monkeypatch):
     def write(name, text, modified):
         lakehouse.write(name, text, modified=1_700_000_000 + modified)

@@ -147,6 +147,7 @@ def test_all_documents_gone_empties_the_index(lakehouse):
     assert lakehouse.search("leave").hits == []
 
 
+@pytest.mark.slow
 def test_equal_passages_are_embedded_once_and_found_twice(lakehouse):
     for name in ("a.md", "b.md"):
         lakehouse.write(name, HANDBOOK)
@@ -204,6 +205,7 @@ def test_search_with_a_flat_index_agrees_with_brute_force(lakehouse):
         assert found <= {keys[i] for i in np.flatnonzero(scores >= tenth - 1e-5)}
 
 
+@pytest.mark.slow
 def test_milvus_lite_holds_the_same_and_follows_changes(lakehouse, tmp_path):
     milvus = lakehouse.settings.milvus.model_copy(update={"uri": str(tmp_path / "milvus.db")})
     lakehouse.settings = lakehouse.settings.model_copy(update={"milvus": milvus})
