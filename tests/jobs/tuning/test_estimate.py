@@ -20,10 +20,12 @@ def test_the_first_estimate_is_near_what_was_measured_once():
 def test_a_build_corrects_the_next_of_its_type_and_of_types_not_seen_yet():
     estimate = Estimate([100_000], 384)
     hnsw, flat, *_ = builds()
-    before = estimate.of(flat)
-    estimate.learn(hnsw, 3 * estimate.of(hnsw))
+    before, slower = estimate.of(flat), 3 * estimate.of(hnsw)
+    # Of what it took, the part that its work took.
+    factor = (slower - estimate.before) / estimate.seconds_of_work(hnsw)
+    estimate.learn(hnsw, slower)
     assert estimate.of(hnsw) == pytest.approx(3 * Estimate([100_000], 384).of(hnsw))
-    assert estimate.of(flat) > 2 * before
+    assert estimate.of(flat) - estimate.before == pytest.approx(factor * (before - estimate.before))
 
 
 def test_what_a_build_takes_whatever_its_work_is_makes_no_other_dearer():
