@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 from py4j.protocol import Py4JError
@@ -13,7 +13,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ..udfs.embed import vectors_in
-from ..udfs.model import Model
+from ..udfs.model import Compute, Model
 from .flow import Flow, turn
 from .lake.changes import Keys, apply, keys_of, last_changes, reconcile, without_parent
 from .lake.lake import Lake
@@ -23,7 +23,6 @@ from .lake.stream import StreamEndedError, work_off
 from .lake.tables import CHUNKS, EMBEDDINGS, VECTORS
 from .progress import Progress
 from .settings import Granularity, Settings
-from .settings import Model as ModelSettings
 
 # The first piece of a run, per task: enough to measure a rate, small enough to fail early.
 FIRST_PIECE = 32
@@ -127,7 +126,7 @@ def embed_missing(
     texts = chunks.select("content_hash", F.concat("prefix", "text").alias("embedded")).dropDuplicates(["content_hash"])
     missing = materialised(texts.join(keys.among(known, "content_hash"), "content_hash", "left_anti"))
     number = missing.count()
-    to_vector = embedding_udf(lake.model, settings.model)
+    to_vector = embedding_udf(lake.model, settings.compute)
     with progress.task("embed", "chunks", number) as advance:
         first = 0
         while number and first < HASH_RANGES:
@@ -159,7 +158,7 @@ def model_workers(lake: Lake) -> AbstractContextManager[None]:
 def keep_loaded(lake: Lake, settings: Settings, progress: Progress, flow: Flow) -> None:
     """Load the model before the first text comes, and keep it: Spark ends workers that rest for a minute."""
     tasks = parallel_tasks(lake.tables.spark)
-    to_vector = embedding_udf(lake.model, settings.model)
+    to_vector = embedding_udf(lake.model, settings.compute)
     while not flow.stopping.is_set():
         with model_workers(lake):
             texts = (
@@ -188,12 +187,11 @@ def hash_at(place: int) -> str:
     return f"{place:08x}" if place < HASH_RANGES else "g"
 
 
-def embedding_udf(model: Model, settings: ModelSettings) -> Callable[[str], Column]:
+def embedding_udf(model: Model, compute: Compute) -> Callable[[str], Column]:
     """An iterator pandas UDF from text to unit vector; the model loads once per Python worker."""
-    device, dtype, batch_tokens = settings.device, settings.dtype, settings.batch_tokens
 
     def to_vectors(texts: Iterator[pd.Series]) -> Iterator[pd.Series]:
-        return vectors_in(texts, model, device_of_task() or device, dtype, batch_tokens)
+        return vectors_in(texts, model, replace(compute, device=device_of_task() or compute.device))
 
     # pandas_udf reads the annotations to know which kind of function it is.
     return F.pandas_udf(to_vectors, "array<float>")  # pyright: ignore[reportCallIssue, reportArgumentType]

@@ -25,6 +25,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
+from ..udfs.model import Compute
 from .errors import ConfigurationError
 
 ENVIRONMENT_PREFIX = "LAKEVEC__"
@@ -91,6 +92,15 @@ class Model(Section):
         "float32", description="Number format of the computation; bfloat16 or float16 for GPUs"
     )
     batch_tokens: int = Field(4096, ge=256, description="Padded tokens that go through the model at a time")
+
+
+class Gpu(Section):
+    memory_fraction: float = Field(
+        0.8,
+        gt=0,
+        le=1,
+        description="Most of a GPU's memory that one worker may take; a larger batch is halved",
+    )
 
 
 class Embed(Section):
@@ -191,6 +201,7 @@ class Settings(Section):
     lake: Lake = Lake()  # pyright: ignore[reportCallIssue]
     chunk: Chunk = Chunk()  # pyright: ignore[reportCallIssue]
     model: Model = Model()  # pyright: ignore[reportCallIssue]
+    gpu: Gpu = Gpu()  # pyright: ignore[reportCallIssue]
     embed: Embed = Embed()  # pyright: ignore[reportCallIssue]
     pipeline: Pipeline = Pipeline()  # pyright: ignore[reportCallIssue]
     partition: Partition = Partition()  # pyright: ignore[reportCallIssue]
@@ -203,6 +214,11 @@ class Settings(Section):
     explicit: frozenset[str] = Field(
         frozenset(), exclude=True, description="Settings that somebody set, as section.key; not itself a setting"
     )
+
+    @property
+    def compute(self) -> Compute:
+        """What the model runs on."""
+        return Compute(self.model.device, self.model.dtype, self.model.batch_tokens, self.gpu.memory_fraction)
 
 
 # Free-form maps: what follows section.key. is one key of theirs, dots included.

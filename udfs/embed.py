@@ -1,99 +1,114 @@
 """From texts to unit vectors, with a model that is loaded once per process."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .model import Model, model_here, window_of
+from .bert import Bert, is_bert
+from .model import Compute, Model, model_here
+from .ragged import Ragged
+from .transformer import Transformer
 
 if TYPE_CHECKING:
     import pandas as pd
+    import torch
 
-# So many texts at least, where there are so many, are sorted by length and embedded together.
-WINDOW_ROWS = 2_048
+# So many texts at least, where there are so many, are sorted by length and embedded together; fewer where
+# they are long.
+WINDOW_ROWS = {"cpu": 2_048, "cuda": 16_384, "mps": 2_048}
+WINDOW_CHARACTERS = 32_000_000
 
 
 class EmbeddingError(Exception):
     """The model gave something that is no vector. The message says for which text."""
 
 
+@dataclass(frozen=True)
+class Begun:
+    """Texts on their way through the model. order: which text each row of `vectors` is for."""
+
+    texts: Sequence[str]
+    order: np.ndarray
+    vectors: "list[torch.Tensor]"
+
+
 class Embedder:
-    """A sentence-transformers model on one device."""
+    """A sentence-transformers model on one device. A batch that its memory does not hold is halved."""
 
-    def __init__(self, model_path: str, device: str | None = None, dtype: str = "float32", batch_tokens: int = 4096):
+    def __init__(self, model_path: str, compute: Compute):
         import torch
-        from sentence_transformers import SentenceTransformer
-        from tokenizers import Tokenizer
-        from transformers.utils import logging
 
-        logging.disable_progress_bar()
-        self.device = device or best_device()
-        self.batch_tokens = batch_tokens
-        self.model = SentenceTransformer(
-            model_path,
-            device=self.device,
-            local_files_only=True,
-            model_kwargs={"dtype": getattr(torch, dtype)},
-        ).eval()
-        tokenizer = self.model.tokenizer
-        self.pad_id: int = tokenizer.pad_token_id or 0
-        self.pads_left = tokenizer.padding_side == "left"
-        self.inputs = [name for name in tokenizer.model_input_names if name == "token_type_ids"]
-        # A copy: the model's own methods set padding and truncation on theirs.
-        self.tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-        self.tokenizer.no_padding()
-        self.tokenizer.enable_truncation(window_of(Path(model_path)))
-        self.dimension = self.forward([self.tokenizer.encode("a").ids]).shape[1]
+        self.device = compute.device or best_device()
+        self.batch_tokens = compute.batch_tokens
+        if self.device.startswith("cuda"):
+            torch.cuda.set_per_process_memory_fraction(compute.memory_fraction, torch.device(self.device))
+        folder = Path(model_path)
+        self.model = (Bert if is_bert(folder) else Transformer)(folder, self.device, getattr(torch, compute.dtype))
+        self.dimension: int = self.begin(["a"]).vectors[0].shape[1]
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Unit vectors, float32, shape (len(texts), dimension), in the order of the texts.
 
         A text that is longer than the model's window is cut. Raises EmbeddingError for NaN or infinity.
         """
-        ids = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(list(texts))]
-        vectors = np.empty((len(texts), self.dimension), np.float32)
-        for batch in batches_of([len(row) for row in ids], self.batch_tokens):
-            vectors[batch] = self.forward([ids[index] for index in batch])
-        broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-        if len(broken):
-            raise EmbeddingError(f"The model gave NaN or infinity for text {broken[0]}: {texts[broken[0]][:80]!r}")
-        return vectors
+        return self.finish(self.begin(texts))
 
-    def forward(self, ids: list[list[int]]) -> np.ndarray:
-        """Unit vectors of one batch of token ids."""
+    def begin(self, texts: Sequence[str]) -> Begun:
+        """Set the model to work; on a GPU this returns before it is done."""
         import torch
 
-        width = max(map(len, ids))
-        tokens = np.full((len(ids), width), self.pad_id, np.int64)
-        mask = np.zeros((len(ids), width), np.int64)
-        for row, values in enumerate(ids):
-            place = slice(width - len(values), width) if self.pads_left else slice(0, len(values))
-            tokens[row, place] = values
-            mask[row, place] = 1
-        features: dict[str, Any] = {"input_ids": tokens, "attention_mask": mask}
-        features |= {name: np.zeros_like(tokens) for name in self.inputs}
-        features = {name: torch.from_numpy(value).to(self.device) for name, value in features.items()}
+        tokens = self.model.tokens(texts)
+        order = np.argsort(-tokens.lengths, kind="stable")
+        ordered = tokens.take(order)
         with torch.inference_mode():
-            vectors = self.model(features)["sentence_embedding"].float()
-            return torch.nn.functional.normalize(vectors, dim=1).cpu().numpy()
+            vectors = [
+                part
+                for first, end in batches_of(ordered.lengths, self.batch_tokens)
+                for part in self.forward(ordered.slice(first, end))
+            ]
+        return Begun(texts, order, vectors)
+
+    def finish(self, begun: Begun) -> np.ndarray:
+        """The vectors of `embed`."""
+        import torch
+
+        vectors = np.empty((len(begun.texts), self.dimension), np.float32)
+        if begun.vectors:
+            vectors[begun.order] = torch.cat(begun.vectors).cpu().numpy()
+        broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        if len(broken):
+            text = begun.texts[broken[0]]
+            raise EmbeddingError(f"The model gave NaN or infinity for text {broken[0]}: {text[:80]!r}")
+        return vectors
+
+    def forward(self, tokens: Ragged) -> "list[torch.Tensor]":
+        """Unit vectors of one batch, in as many parts as the memory asks for."""
+        import torch
+
+        try:
+            return [torch.nn.functional.normalize(self.model(tokens), dim=1)]
+        except torch.OutOfMemoryError:
+            if len(tokens.lengths) == 1:
+                raise
+        # Not within `except`, whose traceback holds on to what did not fit.
+        torch.cuda.empty_cache()
+        self.batch_tokens = min(self.batch_tokens, len(tokens.values) // 2)
+        half = len(tokens.lengths) // 2
+        return self.forward(tokens.slice(0, half)) + self.forward(tokens.slice(half, len(tokens.lengths)))
 
 
-def batches_of(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Indices in batches, longest texts first; a batch has at most batch_tokens tokens, padding included."""
-    batch: list[int] = []
-    width = 0
-    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
-        width = width or lengths[index]
-        if batch and (len(batch) + 1) * width > batch_tokens:
-            yield batch
-            batch, width = [], lengths[index]
-        batch.append(index)
-    if batch:
-        yield batch
+def batches_of(lengths: np.ndarray, batch_tokens: int) -> Iterator[tuple[int, int]]:
+    """Ranges of rows of at most batch_tokens tokens, padding included. lengths: longest first."""
+    first = 0
+    while first < len(lengths):
+        end = min(first + max(batch_tokens // int(lengths[first]), 1), len(lengths))
+        yield first, end
+        first = end
 
 
 def best_device() -> str:
@@ -105,37 +120,46 @@ def best_device() -> str:
 
 
 @cache
-def embedder(model: Model, device: str | None, dtype: str, batch_tokens: int) -> Embedder:
+def embedder(model: Model, compute: Compute) -> Embedder:
     """One model per worker, kept over micro-batches."""
-    return Embedder(model_here(model), device, dtype, batch_tokens)
+    return Embedder(model_here(model), compute)
 
 
-def vectors_in(
-    series: "Iterator[pd.Series]",
-    model: Model,
-    device: str | None = None,
-    dtype: str = "float32",
-    batch_tokens: int = 4096,
-) -> "Iterator[pd.Series]":
-    """Vectors for texts, batch by batch and in their order: the body of an iterator pandas UDF."""
+def vectors_in(series: "Iterator[pd.Series]", model: Model, compute: Compute) -> "Iterator[pd.Series]":
+    """Vectors for texts, batch by batch and in their order: the body of an iterator pandas UDF.
+
+    While a GPU works on one window, the next is read and tokenised.
+    """
+    kept = embedder(model, compute)
+    waiting: tuple[list[pd.Series], Begun] | None = None
+    for window in windows(series, WINDOW_ROWS[kept.device.partition(":")[0]]):
+        begun = kept.begin([text for texts in window for text in texts])
+        if waiting:
+            yield from parted(waiting[0], kept.finish(waiting[1]))
+        waiting = window, begun
+    if waiting:
+        yield from parted(waiting[0], kept.finish(waiting[1]))
+
+
+def parted(window: "list[pd.Series]", vectors: np.ndarray) -> "Iterator[pd.Series]":
+    """The vectors of each batch of a window."""
     import pandas as pd
 
-    kept = embedder(model, device, dtype, batch_tokens)
-    for window in windows(series):
-        vectors = iter(kept.embed([text for texts in window for text in texts]))
-        for texts in window:
-            yield pd.Series(list(islice(vectors, len(texts))), index=texts.index, dtype=object)
+    rows = iter(vectors)
+    for texts in window:
+        yield pd.Series(list(islice(rows, len(texts))), index=texts.index, dtype=object)
 
 
-def windows(series: "Iterator[pd.Series]") -> "Iterator[list[pd.Series]]":
-    """The batches in lists of WINDOW_ROWS rows or more together, but for the last."""
+def windows(series: "Iterator[pd.Series]", window_rows: int) -> "Iterator[list[pd.Series]]":
+    """The batches in lists of window_rows rows or WINDOW_CHARACTERS characters together, but for the last."""
     window: list[pd.Series] = []
-    rows = 0
+    rows = characters = 0
     for texts in series:
         window.append(texts)
         rows += len(texts)
-        if rows >= WINDOW_ROWS:
+        characters += sum(map(len, texts))
+        if rows >= window_rows or characters >= WINDOW_CHARACTERS:
             yield window
-            window, rows = [], 0
+            window, rows, characters = [], 0, 0
     if window:
         yield window

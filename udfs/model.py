@@ -43,6 +43,21 @@ class Model:
     dimension: int
 
 
+@dataclass(frozen=True)
+class Compute:
+    """What a model runs on, and how.
+
+    device: as torch names it; None for the best there is. dtype: of the computation.
+    batch_tokens: tokens that go through the model at a time, padding included.
+    memory_fraction: most of a GPU's memory that one process may take.
+    """
+
+    device: str | None = None
+    dtype: str = "float32"
+    batch_tokens: int = 4096
+    memory_fraction: float = 1.0
+
+
 def find_model(name: str) -> Model:
     """The packaged model, a local folder, or a hub's model (downloaded where it is not yet here).
 

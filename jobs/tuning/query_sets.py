@@ -85,7 +85,7 @@ def rows_without(lake: Lake, version: int, ids: Sequence[str]) -> DataFrame:
 def asked(lake: Lake, settings: Settings, path: str) -> QuerySet:
     """The questions of a file or folder, embedded by the lake's model."""
     questions = read_questions(path)
-    kept = embedder(lake.model, settings.model.device, settings.model.dtype, settings.model.batch_tokens)
+    kept = embedder(lake.model, settings.compute)
     return QuerySet(
         QUESTIONS,
         [question.id for question in questions],

@@ -8,6 +8,7 @@ from lakevec.jobs.lake.tables import CHUNKS, DOCUMENTS, EMBEDDINGS, VECTORS
 from lakevec.jobs.status import status
 from lakevec.jobs.vectors.connection import MilvusAddress, connect
 from lakevec.udfs.embed import embedder
+from lakevec.udfs.model import Compute
 
 HANDBOOK = """---
 title: Handbook
@@ -194,7 +195,7 @@ def test_search_with_a_flat_index_agrees_with_brute_force(lakehouse):
     queries = [f"{first} and {second}" for first in words for second in words]
     model = lakehouse.lake().model
 
-    embedded = embedder(model, None, "float32", 4096).embed(queries)
+    embedded = embedder(model, Compute()).embed(queries)
     for query, vector in zip(queries, embedded, strict=True):
         scores = vectors @ vector
         tenth = np.sort(scores)[-10]

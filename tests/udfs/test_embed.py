@@ -6,12 +6,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from lakevec.udfs.embed import Embedder, EmbeddingError, batches_of, embedder, vectors_in
-from lakevec.udfs.model import find_model
+from lakevec.udfs.model import Compute, find_model
 
 MODEL = find_model("all-MiniLM-L6-v2")
 TEXTS = ["a", "Parents have twelve weeks of leave.", "", "東京は日本の首都です。", "leave " * 150, "🇩🇪 e\u0301", "b c"]
-OPTIONS = ("cpu", "float32", 1024)
+COMPUTE = Compute("cpu", "float32", 1024)
+
+
+def sentence_transformer(folder):
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(str(folder), device="cpu", local_files_only=True)
 
 
 @pytest.fixture(scope="module")
@@ -21,11 +28,11 @@ def model() -> Embedder:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket.socket, "connect", refuse)
-        return embedder(MODEL, *OPTIONS)
+        return embedder(MODEL, COMPUTE)
 
 
 def test_vectors_are_those_of_sentence_transformers(model):
-    expected = model.model.encode(TEXTS, normalize_embeddings=True, show_progress_bar=False)
+    expected = sentence_transformer(MODEL.path).encode(TEXTS, normalize_embeddings=True, show_progress_bar=False)
     vectors = model.embed(TEXTS)
     assert (vectors.shape, vectors.dtype) == ((len(TEXTS), 384), np.float32)
     np.testing.assert_allclose(vectors, expected, atol=1e-5)
@@ -42,23 +49,33 @@ def test_a_text_beyond_the_window_is_cut(model):
     np.testing.assert_allclose(model.embed(["leave " * 5_000]), model.embed(["leave " * 254]), atol=1e-5)
 
 
+class Stub:
+    """A model of the same tokens with another network."""
+
+    def __init__(self, network, model):
+        self.network, self.tokens = network, model.tokens
+
+    def __call__(self, tokens):
+        return self.network(tokens)
+
+
 def test_no_texts_give_no_vectors(model):
     assert model.embed([]).shape == (0, 384)
 
 
 def test_what_is_no_vector_is_refused_with_the_place_of_its_text(model, monkeypatch):
-    def broken(ids):
-        vectors = np.ones((len(ids), model.dimension), np.float32)
-        vectors[[len(row) == 2 for row in ids], 7] = np.nan
+    def broken(tokens):
+        vectors = torch.ones((len(tokens.lengths), model.dimension))
+        vectors[torch.from_numpy(tokens.lengths == 2), 7] = torch.nan
         return vectors
 
-    monkeypatch.setattr(model, "forward", broken)
+    monkeypatch.setattr(model, "model", Stub(broken, model.model))
     with pytest.raises(EmbeddingError, match="NaN or infinity for text 1: ''"):
         model.embed(["fine", "", "fine too"])
 
 
 def test_a_model_is_loaded_once_per_process(model):
-    assert embedder(MODEL, *OPTIONS) is model
+    assert embedder(MODEL, COMPUTE) is model
 
 
 def test_a_model_that_does_not_normalise_gives_unit_vectors_all_the_same(model, tmp_path):
@@ -67,39 +84,70 @@ def test_a_model_that_does_not_normalise_gives_unit_vectors_all_the_same(model, 
     modules = json.loads((tmp_path / "modules.json").read_text())
     (tmp_path / "modules.json").unlink()
     (tmp_path / "modules.json").write_text(json.dumps(modules[:2]))
-    vectors = Embedder(str(tmp_path), *OPTIONS).embed(TEXTS)
+    vectors = Embedder(str(tmp_path), COMPUTE).embed(TEXTS)
     np.testing.assert_allclose(vectors, model.embed(TEXTS), atol=1e-5)
 
 
 def test_bfloat16_gives_float32_vectors_close_to_the_exact_ones(model):
-    vectors = Embedder(MODEL.path, "cpu", "bfloat16", 1024).embed(TEXTS)
+    vectors = Embedder(MODEL.path, replace(COMPUTE, dtype="bfloat16")).embed(TEXTS)
     assert vectors.dtype == np.float32
     assert (vectors * model.embed(TEXTS)).sum(axis=1).min() > 0.99
 
 
-def test_batches_hold_the_longest_texts_first_and_stay_within_the_padded_tokens():
-    assert list(batches_of([3, 9, 4, 4, 20], 12)) == [[4], [1], [2, 3, 0]]
-    assert list(batches_of([], 12)) == []
+def test_batches_stay_within_the_padded_tokens():
+    assert list(batches_of(np.array([20, 9, 4, 4, 3]), 12)) == [(0, 1), (1, 2), (2, 5)]
+    assert list(batches_of(np.array([], np.int64), 12)) == []
+
+
+def test_a_batch_beyond_the_memory_is_halved_and_the_later_ones_are_smaller(model, monkeypatch):
+    sizes = []
+
+    def network(tokens):
+        sizes.append(len(tokens.values))
+        if len(tokens.values) > 40:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return model_of_before(tokens)
+
+    texts, model_of_before = [f"text {number}" for number in range(30)], model.model
+    expected = model.embed(texts)
+    fresh = Embedder(MODEL.path, COMPUTE)
+    monkeypatch.setattr(fresh, "model", Stub(network, model_of_before))
+    np.testing.assert_allclose(fresh.embed(texts), expected, atol=1e-5)
+    assert max(sizes) == 120
+    assert fresh.batch_tokens <= 40
+    sizes.clear()
+    fresh.embed(texts)
+    assert max(sizes) <= 40
+    with pytest.raises(torch.OutOfMemoryError):
+        fresh.embed(["leave " * 100])
 
 
 def test_a_pandas_udf_gets_vectors_batch_by_batch(model):
     series = pd.Series(TEXTS)
-    results = list(vectors_in(iter([series[:3], series[3:3], series[3:]]), MODEL, *OPTIONS))
+    results = list(vectors_in(iter([series[:3], series[3:3], series[3:]]), MODEL, COMPUTE))
     assert [result.index.tolist() for result in results] == [[0, 1, 2], [], [3, 4, 5, 6]]
     np.testing.assert_allclose(np.vstack(pd.concat(results).tolist()), model.embed(TEXTS), atol=1e-5)
 
 
 def test_texts_of_several_batches_are_sorted_and_embedded_together(model, monkeypatch):
-    monkeypatch.setattr("lakevec.udfs.embed.WINDOW_ROWS", 4)
-    embedded, embed = [], model.embed
-    monkeypatch.setattr(model, "embed", lambda texts: embedded.append(len(texts)) or embed(texts))
+    monkeypatch.setattr("lakevec.udfs.embed.WINDOW_ROWS", {"cpu": 4})
+    embedded, begin = [], model.begin
+    monkeypatch.setattr(model, "begin", lambda texts: embedded.append(len(texts)) or begin(texts))
     batches = [pd.Series(["leave"] * rows, dtype=object) for rows in (1, 2, 7, 1, 0)]
-    results = list(vectors_in(iter(batches), MODEL, *OPTIONS))
+    results = list(vectors_in(iter(batches), MODEL, COMPUTE))
     assert embedded == [10, 1]
     assert [len(result) for result in results] == [1, 2, 7, 1, 0]
-    assert list(vectors_in(iter([]), MODEL, *OPTIONS)) == []
+    assert list(vectors_in(iter([]), MODEL, COMPUTE)) == []
+
+
+def test_long_texts_are_embedded_fewer_at_a_time(model, monkeypatch):
+    monkeypatch.setattr("lakevec.udfs.embed.WINDOW_CHARACTERS", 10)
+    embedded, begin = [], model.begin
+    monkeypatch.setattr(model, "begin", lambda texts: embedded.append(list(texts)) or begin(texts))
+    list(vectors_in(iter([pd.Series([text]) for text in ("leave", "parents", "a", "b")]), MODEL, COMPUTE))
+    assert embedded == [["leave", "parents"], ["a", "b"]]
 
 
 def test_a_machine_that_keeps_the_model_elsewhere_embeds_with_its_own(model):
-    (vectors,) = vectors_in(iter([pd.Series(["leave"])]), replace(MODEL, path="/home/driver/model"), *OPTIONS)
+    (vectors,) = vectors_in(iter([pd.Series(["leave"])]), replace(MODEL, path="/home/driver/model"), COMPUTE)
     np.testing.assert_allclose(np.vstack(vectors.tolist()), model.embed(["leave"]), atol=1e-6)

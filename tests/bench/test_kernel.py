@@ -1,0 +1,146 @@
+"""Texts a second through lakevec's embedder, against SentenceTransformer.encode and the machine's limit.
+
+Passages are those of LAKEVEC_BENCH_FOLDER, a folder of text files (unset: the sample's), as lakevec cuts them;
+and texts of just 149 tokens out of the same files. On a GPU where there is one, else on the CPU. Rounds are
+interleaved; ratios are of one round. The limit is what the tokens' products would take at the rate of a
+large matrix product in the same number format.
+"""
+
+import json
+import os
+import platform
+import runpy
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from lakevec.udfs.chunk import Chunking, Splitter
+from lakevec.udfs.embed import Embedder, vectors_in
+from lakevec.udfs.model import Compute, find_model, read_json
+
+MODEL = find_model("all-MiniLM-L6-v2")
+ON_GPU = torch.cuda.is_available()
+DTYPE = "bfloat16" if ON_GPU else "float32"
+COMPUTE = Compute("cuda", DTYPE, 131_072) if ON_GPU else Compute("cpu", DTYPE)
+ROUNDS = int(os.environ.get("LAKEVEC_BENCH_ROUNDS", "5"))
+# So many texts take a second or more.
+TEXTS, PEERS_TEXTS = (131_072, 8_192) if ON_GPU else (256, 256)
+BATCHES = (128, 512, 2_048) if ON_GPU else (8, 16, 32, 64)
+ARROW_ROWS = 10_000
+EXACT_TOKENS = 149
+
+pytestmark = [pytest.mark.bench, pytest.mark.timeout(3600)]
+
+
+@pytest.fixture(scope="module")
+def passages(tmp_path_factory) -> list[str]:
+    folder = os.environ.get("LAKEVEC_BENCH_FOLDER")
+    if not folder:
+        folder = tmp_path_factory.mktemp("sample")
+        runpy.run_path("notebooks/sample.py")["write_sample"](folder)
+    splitter, found = Splitter(MODEL.path, Chunking("heading", 256, 32)), []
+    for file in sorted(Path(folder).rglob("*")):
+        if file.suffix in (".txt", ".md", ".rst"):
+            text = file.read_text(encoding="utf8", errors="replace")
+            found += [chunk.prefix + chunk.text for chunk in splitter.split(file.name, text, [], [], "")]
+    return np.random.default_rng(0).permutation(np.array(found, object)).tolist()
+
+
+def of_exact_length(passages: list[str]) -> list[str]:
+    """Texts of EXACT_TOKENS tokens, special tokens included."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(f"{MODEL.path}/tokenizer.json")
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    long = [(text, each) for text, each in zip(passages, tokenizer.encode_batch(passages), strict=True)]
+    cut = [text[: each.offsets[EXACT_TOKENS - 2][1]] for text, each in long if len(each) >= EXACT_TOKENS]
+    return [text for text in cut if len(tokenizer.encode(text)) == EXACT_TOKENS]
+
+
+def times_of(texts: list[str], number: int) -> list[str]:
+    """As many texts, from the beginning again where there are fewer."""
+    return (texts * (number // len(texts) + 1))[:number]
+
+
+def seconds(work) -> float:
+    if ON_GPU:
+        torch.cuda.synchronize()
+    begun = time.perf_counter()
+    work()
+    if ON_GPU:
+        torch.cuda.synchronize()
+    return time.perf_counter() - begun
+
+
+def flops(lengths: np.ndarray) -> float:
+    """Of all products for texts of so many tokens."""
+    config = read_json(Path(MODEL.path) / "config.json")
+    hidden, inner, layers = config["hidden_size"], config["intermediate_size"], config["num_hidden_layers"]
+    return float((layers * (2 * (4 * hidden**2 + 2 * hidden * inner) + 4 * lengths * hidden) * lengths).sum())
+
+
+def peak() -> float:
+    """FLOP a second of a large matrix product."""
+    size = 8_192 if ON_GPU else 2_048
+    a, b = (torch.randn(size, size, device=COMPUTE.device, dtype=getattr(torch, DTYPE)) for _ in range(2))
+    repeats = 20 if ON_GPU else 1
+    return 2 * size**3 * repeats / min(seconds(lambda: [a @ b for _ in range(repeats)]) for _ in range(5))
+
+
+@pytest.mark.parametrize("name", ["real lengths", f"{EXACT_TOKENS} tokens"])
+def test_kernel(name, passages, capsys):
+    from sentence_transformers import SentenceTransformer
+
+    texts = passages if name == "real lengths" else of_exact_length(passages)
+    few, many = times_of(texts, PEERS_TEXTS), times_of(texts, TEXTS)
+    documented = SentenceTransformer(MODEL.path, device=COMPUTE.device)
+    same_dtype = SentenceTransformer(MODEL.path, device=COMPUTE.device, model_kwargs={"dtype": getattr(torch, DTYPE)})
+    embedder = Embedder(MODEL.path, COMPUTE)
+    lengths = embedder.model.tokens(many).lengths
+    best = best_batch(same_dtype, few)
+    through_lakevec(few)
+    rounds = [
+        {
+            "lakevec": len(many) / seconds(lambda: through_lakevec(many)),
+            "encode": len(few) / seconds(lambda: documented.encode(few)),
+            "encode_best_batch": len(few) / seconds(lambda: same_dtype.encode(few, batch_size=best)),
+            "limit": len(many) * peak() / flops(lengths),
+        }
+        for _ in range(ROUNDS)
+    ]
+    exact = documented.encode(few[:512], normalize_embeddings=True)
+    report = {
+        "texts": name,
+        "device": torch.cuda.get_device_name() if ON_GPU else f"{platform.machine()}, {os.cpu_count()} CPUs",
+        "dtype": DTYPE,
+        "deciles_of_tokens": np.percentile(lengths, range(0, 101, 10)).astype(int).tolist(),
+        "best_batch": best,
+        "lowest_cosine": float((embedder.embed(few[:512]) * exact).sum(axis=1).min()),
+        "texts_per_second": {key: spread([each[key] for each in rounds]) for key in rounds[0]},
+        "lakevec_tokens_per_second": round(statistics.median(each["lakevec"] for each in rounds) * lengths.mean()),
+        "ratio_to": {
+            key: spread([each["lakevec"] / each[key] for each in rounds]) for key in rounds[0] if key != "lakevec"
+        },
+    }
+    with capsys.disabled():
+        print("\n" + json.dumps(report))
+
+
+def through_lakevec(texts: list[str]) -> list[pd.Series]:
+    """As a task of Spark does it, but for Spark."""
+    batches = (pd.Series(texts[at : at + ARROW_ROWS]) for at in range(0, len(texts), ARROW_ROWS))
+    return list(vectors_in(batches, MODEL, COMPUTE))
+
+
+def best_batch(model, texts: list[str]) -> int:
+    return min(BATCHES, key=lambda batch: seconds(lambda: model.encode(texts, batch_size=batch)))
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    figures = {"median": statistics.median(values), "min": min(values), "max": max(values), "n": len(values)}
+    return {key: float(f"{value:.4g}") for key, value in figures.items()}

@@ -1,0 +1,90 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lakevec.udfs.model import find_model
+from lakevec.udfs.wordpiece import WordPiece, is_word_piece
+from tokenizers import Tokenizer
+
+FILE = Path(find_model("all-MiniLM-L6-v2").path) / "tokenizer.json"
+SETTINGS = json.loads(FILE.read_text())
+WORD_PIECE = WordPiece(Tokenizer.from_file(str(FILE)))
+
+# What the cut into words could get wrong: marks, controls, white space of all kinds, letters that change
+# their number when they lose case or accent, special tokens.
+PARTS = [*" \t\n\r.,-_[]()'\x00\x0b\x0c\x1c\x7f\x85\xa0\xad", "\u0301", "\u2028", "\u3000", "\ufffd", "\u200b"]
+PARTS += ["[CLS]", "[MASK]", "[sep]", "a", "B", "leave", "É", "ß", "İ", "Σ", "ﬁ", "東京", "🇩🇪", "x" * 101, "don't"]
+
+
+def own(texts, window):
+    """As the tokenizer itself does it."""
+    tokenizer = Tokenizer.from_file(str(FILE))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(window)
+    return [encoding.ids for encoding in tokenizer.encode_batch(texts)]
+
+
+def rows_of(ragged):
+    return [part.tolist() for part in np.split(ragged.values, ragged.starts[1:-1])]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.lists(st.sampled_from(PARTS) | st.text(max_size=5)).map("".join), max_size=6), st.integers(3, 30))
+def test_ids_are_those_of_the_tokenizer(texts, window):
+    ragged = WORD_PIECE.encode(texts, window)
+    assert (rows_of(ragged) if texts else []) == own(texts, window)
+    assert ragged.values.dtype == np.int32
+
+
+def test_a_special_token_that_a_text_spells_out_is_taken_for_it():
+    texts = ["before", "a [MASK] and [CLS]", "after [MASKED]", ""]
+    assert rows_of(WORD_PIECE.encode(texts, 256)) == own(texts, 256)
+    assert rows_of(WORD_PIECE.encode(texts, 4)) == own(texts, 4)
+
+
+def test_a_word_is_asked_for_once(monkeypatch):
+    asked = []
+
+    class Counting:
+        def __getattr__(self, name):
+            return getattr(tokenizer, name)
+
+        def encode_batch_fast(self, words, **options):
+            asked.extend(words)
+            return tokenizer.encode_batch_fast(words, **options)
+
+    tokenizer = Tokenizer.from_file(str(FILE))
+    word_piece = WordPiece(Counting())  # pyright: ignore[reportArgumentType]
+    long = "unknown" * 10
+    word_piece.encode(["Leave, leave.", "leave " + long], 256)
+    word_piece.encode(["leave leave, " + long], 256)
+    assert sorted(asked) == sorted([" ", ",", ".", "Leave", "leave", long, long])
+
+    monkeypatch.setattr("lakevec.udfs.wordpiece.KEPT_WORDS", 3)
+    word_piece.encode(["one two three four"], 256)
+    assert set(word_piece.known) == {b"one", b"two", b"three", b"four"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": {"type": "BPE"}},
+        {"normalizer": None},
+        {"normalizer": {"type": "Lowercase"}},
+        {"pre_tokenizer": {"type": "Whitespace"}},
+        {"post_processor": None},
+        {"added_tokens": [{"content": "leave", "normalized": True}]},
+    ],
+)
+def test_other_tokenizers_are_left_to_themselves(change):
+    assert is_word_piece(SETTINGS, None)
+    assert not is_word_piece(SETTINGS | change, None)
+    assert not is_word_piece(None, None)
+
+
+def test_a_tokenizer_whose_configuration_says_otherwise_is_left_to_its_library():
+    assert is_word_piece(SETTINGS, {"do_lower_case": True, "strip_accents": None})
+    assert not is_word_piece(SETTINGS, {"do_lower_case": False})

@@ -1,0 +1,148 @@
+"""Token ids of many texts at a time, for tokenizers of BERT's kind.
+
+Such a tokenizer looks at one word at a time, and most words of a corpus were seen before. So all texts are
+cut into words at once, by operations on their bytes, and the tokenizer itself is asked about each distinct
+word once. On one core that takes a tenth of the time that the tokenizer takes for the texts.
+"""
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from .ragged import Ragged, places_within
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+SPACE, WORD, PUNCTUATION = 0, 1, 2
+
+# Longer words are rarely met again, and a store of more words than this is begun anew.
+KEPT_BYTES = 32
+KEPT_WORDS = 500_000
+
+
+def byte_classes() -> np.ndarray:
+    """What BERT's pre-tokenizer does at a byte of UTF-8; bytes of other characters than ASCII's count as words.
+
+    Control characters count as words as well: the tokenizer drops them without parting what lies around.
+    """
+    classes = np.full(256, WORD, np.uint8)
+    classes[list(b" \t\n\r")] = SPACE
+    classes[[code for code in range(33, 127) if not chr(code).isalnum()]] = PUNCTUATION
+    return classes
+
+
+CLASSES = byte_classes()
+
+
+class WordPiece:
+    """The same ids as the tokenizer gives, word by word."""
+
+    def __init__(self, tokenizer: "Tokenizer"):
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        self.tokenizer = tokenizer
+        self.added = [token.content.encode() for token in tokenizer.get_added_tokens_decoder().values()]
+        self.first, self.last = tokenizer.encode("").ids
+        self.known: dict[bytes, list[int]] = {}
+
+    def encode(self, texts: Sequence[str], window: int) -> Ragged:
+        """Ids of the texts, special tokens included, at most `window` of each."""
+        written = pa.array(texts, pa.large_string())
+        _, offsets, data = written.buffers()
+        begins = np.frombuffer(offsets, np.int64)[: len(texts) + 1]
+        content = np.frombuffer(data, np.uint8)[: begins[-1]] if data else np.empty(0, np.uint8)
+
+        words, word_starts = distinct_words(content, begins)
+        pieces = self.pieces(words.dictionary.to_pylist())
+        lengths = np.fromiter(map(len, pieces), np.int64, len(pieces))
+        flat = np.fromiter(chain.from_iterable(pieces), np.int32, lengths.sum())
+        of_word = Ragged(flat, lengths).take(words.indices.to_numpy())
+
+        ends_of_words = np.append(0, np.cumsum(of_word.lengths))
+        ends = ends_of_words[np.searchsorted(word_starts, begins)]
+        ids = self.with_ends(of_word.values, np.diff(ends), window)
+        odd = self.rows_with_added_tokens(content, begins)
+        return ids.replaced(odd, [whole(self.tokenizer, texts[row], window) for row in odd]) if odd else ids
+
+    def pieces(self, words: list[bytes]) -> list[list[int]]:
+        """Ids of each word, special tokens left out."""
+        new = [word for word in words if word not in self.known]
+        encodings = self.tokenizer.encode_batch_fast([word.decode() for word in new], add_special_tokens=False)
+        found = dict(zip(new, (encoding.ids for encoding in encodings), strict=True))
+        pieces = [found[word] if word in found else self.known[word] for word in words]
+        if len(self.known) > KEPT_WORDS:
+            self.known.clear()
+        self.known.update((word, ids) for word, ids in found.items() if len(word) <= KEPT_BYTES)
+        return pieces
+
+    def with_ends(self, values: np.ndarray, lengths: np.ndarray, window: int) -> Ragged:
+        """Texts cut to the window, with the special tokens around them."""
+        kept = np.minimum(lengths, window - 2)
+        if (kept < lengths).any():
+            values = values[places_within(lengths) < np.repeat(kept, lengths)]
+        ends = np.cumsum(kept + 2)
+        inner = np.ones(ends[-1] if len(ends) else 0, bool)
+        inner[ends - 1] = inner[ends - kept - 2] = False
+        ids = np.empty(len(inner), np.int32)
+        ids[inner] = values
+        ids[ends - kept - 2], ids[ends - 1] = self.first, self.last
+        return Ragged(ids, kept + 2)
+
+    def rows_with_added_tokens(self, content: np.ndarray, begins: np.ndarray) -> list[int]:
+        """Texts that spell out a token such as [CLS], which the tokenizer takes for it."""
+        raw, places = content.tobytes(), []
+        for token in self.added:
+            place = raw.find(token)
+            while place >= 0:
+                places.append(place)
+                place = raw.find(token, place + 1)
+        return np.unique(np.searchsorted(begins, places, side="right") - 1).tolist()
+
+
+def distinct_words(content: np.ndarray, begins: np.ndarray) -> tuple[pa.DictionaryArray, np.ndarray]:
+    """All runs of white space, words and single marks of punctuation in order, and where each begins.
+
+    begins: where each text begins, and the end of the last.
+    """
+    classes = CLASSES[content]
+    is_start = np.empty(len(content) + 1, bool)
+    is_start[1:-1] = (classes[1:] != classes[:-1]) | (classes[1:] == PUNCTUATION)
+    is_start[begins] = True
+    starts = np.flatnonzero(is_start)
+    buffers = [None, pa.py_buffer(starts), pa.py_buffer(content)]
+    return pa.Array.from_buffers(pa.large_binary(), len(starts) - 1, buffers).dictionary_encode(), starts
+
+
+def whole(tokenizer: "Tokenizer", text: str, window: int) -> list[int]:
+    """Ids of a text as the tokenizer itself gives them, cut to the window."""
+    ids = tokenizer.encode(text).ids
+    return ids if len(ids) <= window else [*ids[: window - 1], ids[-1]]
+
+
+def is_word_piece(tokenizer: dict[str, Any] | None, config: dict[str, Any] | None) -> bool:
+    """Whether a tokenizer works word by word. The contents of tokenizer.json and of tokenizer_config.json."""
+    if not tokenizer:
+        return False
+    normalizer = tokenizer.get("normalizer") or {}
+    # The configuration has the last word in the libraries that read both.
+    said = config or {}
+    agree = all(
+        said.get(key, normalizer.get(name)) == normalizer.get(name)
+        for key, name in (
+            ("do_lower_case", "lowercase"),
+            ("strip_accents", "strip_accents"),
+            ("tokenize_chinese_chars", "handle_chinese_chars"),
+        )
+    )
+    return (
+        agree
+        and tokenizer["model"]["type"] == "WordPiece"
+        and normalizer.get("type") == "BertNormalizer"
+        and (tokenizer.get("pre_tokenizer") or {}).get("type") == "BertPreTokenizer"
+        and (tokenizer.get("post_processor") or {}).get("type") in ("TemplateProcessing", "BertProcessing")
+        and not any(token["normalized"] for token in tokenizer["added_tokens"])
+    )
