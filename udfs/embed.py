@@ -46,7 +46,7 @@ class Embedder:
         self.device = compute.device or best_device()
         self.batch_tokens = compute.batch_tokens
         if self.device.startswith("cuda"):
-            torch.cuda.set_per_process_memory_fraction(compute.memory_fraction, torch.device(self.device))
+            torch.cuda.set_per_process_memory_fraction(compute.memory_fraction, torch.device(self.device).index)
         folder = Path(model_path)
         self.model = (Bert if is_bert(folder) else Transformer)(folder, self.device, getattr(torch, compute.dtype))
         self.dimension: int = self.begin(["a"]).vectors[0].shape[1]

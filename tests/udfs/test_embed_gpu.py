@@ -45,6 +45,6 @@ def test_memory_stays_below_the_fraction_and_a_batch_beyond_it_is_halved(exact):
         vectors = embedder.embed(texts)
         assert torch.cuda.max_memory_reserved(device) <= 1_000 * 2**20
     finally:
-        torch.cuda.set_per_process_memory_fraction(1.0, device)
+        torch.cuda.set_per_process_memory_fraction(1.0)
     assert embedder.batch_tokens < 8_000_000
     assert (vectors * np.tile(exact, (20, 1))).sum(axis=1).min() > 0.999
