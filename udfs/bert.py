@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .model import modules_of, pooling_of, read_json, weights_files, window_of
-from .ragged import Ragged, places_within
+from .ragged import Ragged
 from .tokens import load_tokenizer
 from .wordpiece import WordPiece, is_word_piece
 
@@ -77,9 +77,10 @@ class Bert:
         import torch
         from torch.nn.functional import linear
 
-        starts = self.on_device(texts.starts.astype(np.int32))
-        hidden = self.words[self.on_device(texts.values)] + self.places[self.on_device(places_within(texts.lengths))]
-        hidden = self.norm(hidden)
+        starts, total = self.on_device(texts.starts.astype(np.int32)), len(texts.values)
+        first = torch.repeat_interleave(starts[:-1], starts.diff(), output_size=total)
+        place = torch.arange(total, device=self.device) - first
+        hidden = self.norm(self.words[self.on_device(texts.values)] + self.places[place])
         for layer in self.layers:
             query, key, value = linear(hidden, *layer.qkv).unflatten(1, (3, self.heads, -1)).unbind(1)
             seen = self.attention(query, key, value, texts.lengths, starts).flatten(1)

@@ -1,11 +1,12 @@
 """From texts to unit vectors, with a model that is loaded once per process."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import torch
 
+T = TypeVar("T")
+
 # So many texts at least, where there are so many, are sorted by length and embedded together; fewer where
 # they are long.
 WINDOW_ROWS = {"cpu": 2_048, "cuda": 16_384, "mps": 2_048}
@@ -26,6 +29,15 @@ WINDOW_CHARACTERS = 32_000_000
 
 class EmbeddingError(Exception):
     """The model gave something that is no vector. The message says for which text."""
+
+
+@dataclass(frozen=True)
+class Tokenised:
+    """Texts and their tokens, longest first. order: which text each row of `tokens` is of."""
+
+    texts: Sequence[str]
+    order: np.ndarray
+    tokens: Ragged
 
 
 @dataclass(frozen=True)
@@ -49,29 +61,31 @@ class Embedder:
             torch.cuda.set_per_process_memory_fraction(compute.memory_fraction, torch.device(self.device).index)
         folder = Path(model_path)
         self.model = (Bert if is_bert(folder) else Transformer)(folder, self.device, getattr(torch, compute.dtype))
-        self.dimension: int = self.begin(["a"]).vectors[0].shape[1]
+        self.dimension: int = self.begin(self.tokenise(["a"])).vectors[0].shape[1]
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Unit vectors, float32, shape (len(texts), dimension), in the order of the texts.
 
         A text that is longer than the model's window is cut. Raises EmbeddingError for NaN or infinity.
         """
-        return self.finish(self.begin(texts))
+        return self.finish(self.begin(self.tokenise(texts)))
 
-    def begin(self, texts: Sequence[str]) -> Begun:
+    def tokenise(self, texts: Sequence[str]) -> Tokenised:
+        tokens = self.model.tokens(texts)
+        order = np.argsort(-tokens.lengths, kind="stable")
+        return Tokenised(texts, order, tokens.take(order))
+
+    def begin(self, given: Tokenised) -> Begun:
         """Set the model to work; on a GPU this returns before it is done."""
         import torch
 
-        tokens = self.model.tokens(texts)
-        order = np.argsort(-tokens.lengths, kind="stable")
-        ordered = tokens.take(order)
         with torch.inference_mode():
             vectors = [
                 part
-                for first, end in batches_of(ordered.lengths, self.batch_tokens)
-                for part in self.forward(ordered.slice(first, end))
+                for first, end in batches_of(given.tokens.lengths, self.batch_tokens)
+                for part in self.forward(given.tokens.slice(first, end))
             ]
-        return Begun(texts, order, vectors)
+        return Begun(given.texts, given.order, vectors)
 
     def finish(self, begun: Begun) -> np.ndarray:
         """The vectors of `embed`."""
@@ -128,17 +142,27 @@ def embedder(model: Model, compute: Compute) -> Embedder:
 def vectors_in(series: "Iterator[pd.Series]", model: Model, compute: Compute) -> "Iterator[pd.Series]":
     """Vectors for texts, batch by batch and in their order: the body of an iterator pandas UDF.
 
-    While a GPU works on one window, the next is read and tokenised.
+    While the model works on one window, the next is tokenised, and the one after that is read.
     """
     kept = embedder(model, compute)
-    waiting: tuple[list[pd.Series], Begun] | None = None
-    for window in windows(series, WINDOW_ROWS[kept.device.partition(":")[0]]):
-        begun = kept.begin([text for texts in window for text in texts])
-        if waiting:
-            yield from parted(waiting[0], kept.finish(waiting[1]))
-        waiting = window, begun
-    if waiting:
-        yield from parted(waiting[0], kept.finish(waiting[1]))
+    with ThreadPoolExecutor(1) as other_thread:
+        tokenised = one_ahead(
+            (window, other_thread.submit(kept.tokenise, [text for texts in window for text in texts]))
+            for window in windows(series, WINDOW_ROWS[kept.device.partition(":")[0]])
+        )
+        begun = one_ahead((window, kept.begin(tokens.result())) for window, tokens in tokenised)
+        for window, vectors in begun:
+            yield from parted(window, kept.finish(vectors))
+
+
+def one_ahead(begun: Iterator[T]) -> Iterator[T]:
+    """The same items, each handed on when the next has been made."""
+    waiting: list[T] = []
+    for item in begun:
+        waiting.append(item)
+        if len(waiting) > 1:
+            yield waiting.pop(0)
+    yield from waiting
 
 
 def parted(window: "list[pd.Series]", vectors: np.ndarray) -> "Iterator[pd.Series]":

@@ -104,13 +104,13 @@ class WordPiece:
 
 
 def distinct_words(content: np.ndarray, begins: np.ndarray) -> tuple[pa.DictionaryArray, np.ndarray]:
-    """All runs of white space, words and single marks of punctuation in order, and where each begins.
+    """All words and single marks of punctuation in order, each with the white space before it; and where each begins.
 
     begins: where each text begins, and the end of the last.
     """
     classes = CLASSES[content]
     is_start = np.empty(len(content) + 1, bool)
-    is_start[1:-1] = (classes[1:] != classes[:-1]) | (classes[1:] == PUNCTUATION)
+    is_start[1:-1] = ((classes[1:] != classes[:-1]) | (classes[1:] == PUNCTUATION)) & (classes[:-1] != SPACE)
     is_start[begins] = True
     starts = np.flatnonzero(is_start)
     buffers = [None, pa.py_buffer(starts), pa.py_buffer(content)]

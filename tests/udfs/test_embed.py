@@ -131,8 +131,8 @@ def test_a_pandas_udf_gets_vectors_batch_by_batch(model):
 
 def test_texts_of_several_batches_are_sorted_and_embedded_together(model, monkeypatch):
     monkeypatch.setattr("lakevec.udfs.embed.WINDOW_ROWS", {"cpu": 4})
-    embedded, begin = [], model.begin
-    monkeypatch.setattr(model, "begin", lambda texts: embedded.append(len(texts)) or begin(texts))
+    embedded, tokenise = [], model.tokenise
+    monkeypatch.setattr(model, "tokenise", lambda texts: embedded.append(len(texts)) or tokenise(texts))
     batches = [pd.Series(["leave"] * rows, dtype=object) for rows in (1, 2, 7, 1, 0)]
     results = list(vectors_in(iter(batches), MODEL, COMPUTE))
     assert embedded == [10, 1]
@@ -142,8 +142,8 @@ def test_texts_of_several_batches_are_sorted_and_embedded_together(model, monkey
 
 def test_long_texts_are_embedded_fewer_at_a_time(model, monkeypatch):
     monkeypatch.setattr("lakevec.udfs.embed.WINDOW_CHARACTERS", 10)
-    embedded, begin = [], model.begin
-    monkeypatch.setattr(model, "begin", lambda texts: embedded.append(list(texts)) or begin(texts))
+    embedded, tokenise = [], model.tokenise
+    monkeypatch.setattr(model, "tokenise", lambda texts: embedded.append(list(texts)) or tokenise(texts))
     list(vectors_in(iter([pd.Series([text]) for text in ("leave", "parents", "a", "b")]), MODEL, COMPUTE))
     assert embedded == [["leave", "parents"], ["a", "b"]]
 
