@@ -28,7 +28,7 @@ DTYPE = "bfloat16" if ON_GPU else "float32"
 COMPUTE = Compute("cuda", DTYPE, 131_072) if ON_GPU else Compute("cpu", DTYPE)
 ROUNDS = int(os.environ.get("LAKEVEC_BENCH_ROUNDS", "5"))
 # So many texts take a second or more.
-TEXTS, PEERS_TEXTS = (131_072, 8_192) if ON_GPU else (256, 256)
+TEXTS, PEERS_TEXTS = (131_072, 4_096) if ON_GPU else (256, 256)
 BATCHES = (128, 512, 2_048) if ON_GPU else (8, 16, 32, 64)
 ARROW_ROWS = 10_000
 EXACT_TOKENS = 149
