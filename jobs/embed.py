@@ -66,8 +66,9 @@ def embed(lake: Lake, settings: Settings, progress: Progress, flow: Flow | None 
         begun = flow.begun(flow.chunks) if flow else 0
         changed = materialised(last_changes(feed, "chunk_id"))
         wanted, keys = changed.where("not deleted"), keys_of(changed, "chunk_id", "content_hash")
-        embedded = embed_missing(lake, wanted, keys, settings, progress, pieces, flow)
-        desired = embeddings_of(wanted, vectors_for(lake, keys), lake.model.id, lake.granularity)
+        embedded, made = embed_missing(lake, wanted, keys, settings, progress, pieces, flow)
+        vectors = made if made is not None else vectors_for(lake, keys)
+        desired = embeddings_of(wanted, vectors, lake.model.id, lake.granularity)
         present = keys.among(lake.tables.read(EMBEDDINGS), "chunk_id")
         merged = apply(lake.tables, EMBEDDINGS, reconcile(desired, present, EMBEDDINGS))
         written = merged["insert"] + merged["update"]
@@ -116,8 +117,9 @@ def embed_missing(
     progress: Progress,
     pieces: Pieces,
     flow: Flow | None = None,
-) -> int:
-    """Embed the texts that have no vector yet, piece by piece into `vectors`. Gives their number.
+) -> tuple[int, DataFrame | None]:
+    """Embed the texts that have no vector yet, piece by piece into `vectors`. Gives their number, and
+    (content_hash, vector) where those are the vectors of all chunks and few.
 
     keys: with the content_hash of all chunks. A piece is committed before the next begins, so that a
     crash keeps what was done. Raises StreamEndedError between two pieces when `flow` is stopping.
@@ -127,6 +129,8 @@ def embed_missing(
     missing = materialised(texts.join(keys.among(known, "content_hash"), "content_hash", "left_anti"))
     number = missing.count()
     to_vector = embedding_udf(lake.model, settings.compute)
+    is_all_missing = keys.few is not None and number == len({row["content_hash"] for row in keys.few})
+    made = None
     with progress.task("embed", "chunks", number) as advance:
         first = 0
         while number and first < HASH_RANGES:
@@ -145,10 +149,14 @@ def embed_missing(
                 )
             with flow.model_in_use if flow else nullcontext():
                 begun = time.monotonic()
+                if is_all and is_all_missing:
+                    # To find a few among all again takes longer than to keep them.
+                    vectors = materialised(vectors)
+                    made = vectors.select("content_hash", "vector")
                 lake.tables.append(VECTORS, vectors)
                 pieces.took(embedded, time.monotonic() - begun)
             advance(embedded)
-    return number
+    return number, made
 
 
 def model_workers(lake: Lake) -> AbstractContextManager[None]:
