@@ -5,12 +5,13 @@ product for the batch; attention looks within each text. It reads the weights st
 that a worker starts without the libraries that describe a model, and workers of one machine share the pages.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from .model import modules_of, pooling_of, read_json, weights_files, window_of
 from .ragged import Ragged
@@ -68,7 +69,7 @@ class Bert:
         self.layers = [tensors.layer(f"encoder.layer.{number}") for number in range(config["num_hidden_layers"])]
         self.by_flash = dtype != torch.float32 and has_flash(self.device)
 
-    def tokens(self, texts: Sequence[str]) -> Ragged:
+    def tokens(self, texts: pa.Array) -> Ragged:
         """Token ids, texts beyond the model's window cut."""
         return self.word_piece.encode(texts, self.window)
 
