@@ -19,12 +19,12 @@ class Neighbours:
     keys: Sequence[str]
     scores: Sequence[float]
 
-    def within(self, k: int) -> set[str]:
-        """Keys that count as hits at k: ties at the k-th distance all do."""
-        if len(self.scores) < k:
-            return set(self.keys)
-        last = self.scores[k - 1] - TIE
-        return {key for key, score in zip(self.keys, self.scores, strict=True) if score >= last}
+    def split(self, k: int) -> tuple[set[str], set[str]]:
+        """Keys of the rows that are nearer than the k-th, and of those that tie with it."""
+        last = self.scores[k - 1]
+        rows = list(zip(self.keys, self.scores, strict=True))
+        nearer = {key for key, score in rows if score > last + TIE}
+        return nearer, {key for key, score in rows if score >= last - TIE} - nearer
 
 
 @dataclass(frozen=True)
@@ -37,16 +37,19 @@ class Interval:
 
 
 def recalls(found: Sequence[Sequence[str]], truth: Sequence[Neighbours], k: int) -> np.ndarray:
-    """recall@k of each query: of its k nearest rows, the share that was found among the first k.
+    """recall@k of each query: of its k nearest rows, or of all where there are fewer, the share that was found among
+    the first k."""
+    return np.array([recall(set(keys[:k]), nearest, k) for keys, nearest in zip(found, truth, strict=True)])
 
-    Any row as near as the k-th is as good as the k-th. A query with fewer rows than k is asked for those.
-    """
-    return np.array(
-        [
-            min(1.0, len(set(keys[:k]) & nearest.within(k)) / max(1, min(k, len(nearest.keys))))
-            for keys, nearest in zip(found, truth, strict=True)
-        ]
-    )
+
+def recall(found: set[str], nearest: Neighbours, k: int) -> float:
+    """Each row that is nearer than the k-th is needed; the places that these leave may be filled by any that tie
+    with it."""
+    k = min(k, len(nearest.keys))
+    if not k:
+        return 0.0
+    nearer, tied = nearest.split(k)
+    return (len(found & nearer) + min(len(found & tied), k - len(nearer))) / k
 
 
 def interval(values: np.ndarray, seed: int, step: float = 1.0) -> Interval:

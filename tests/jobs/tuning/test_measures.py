@@ -12,8 +12,16 @@ from lakevec.jobs.tuning.measures import (
 FOUR = Neighbours(["a", "b", "c", "d"], [0.9, 0.8, 0.8, 0.8])
 
 
-def test_a_row_as_near_as_the_last_counts_whichever_of_them_was_found():
-    assert recalls([["a", "d"], ["d", "c"], ["a", "x"]], [FOUR] * 3, 2).tolist() == [1.0, 1.0, 0.5]
+def test_any_row_as_near_as_the_last_may_have_its_place():
+    assert recalls([["a", "d"], ["a", "x"]], [FOUR] * 2, 2).tolist() == [1.0, 0.5]
+
+
+def test_rows_that_tie_with_the_last_do_not_stand_for_a_nearer_one():
+    assert recalls([["d", "c"]], [FOUR], 2).tolist() == [0.5]
+    twenty = [str(number) for number in range(20)]
+    truth = Neighbours(["a", "b", *twenty], [1.0, 0.9] + 20 * [0.8])
+    found = [twenty[:10], ["a", *twenty[:9]], ["a", "b", *twenty[:8]]]
+    assert recalls(found, [truth] * 3, 10).tolist() == [0.8, 0.9, 1.0]
 
 
 def test_only_the_first_k_that_were_found_count():
