@@ -26,7 +26,7 @@ from .load import load
 from .mirror import Mirror, lake_rows
 from .progress import Progress
 from .settings import Settings
-from .tuning.choice import Candidate, Promise
+from .tuning.choice import TOO_FEW, Candidate, Promise
 from .tuning.grid import Setting
 from .tuning.measure import CLIENTS, WARM_UP, Judged, answerable, measure
 from .tuning.query_sets import QuerySet
@@ -222,6 +222,8 @@ def prove(
     proved = replace(chosen, recall=deciding, p99_ms=measured.p99_ms, qps=measured.qps[CLIENTS])
     if measured.wrong:
         return proved, measured.wrong
+    if deciding.few:
+        return proved, TOO_FEW
     if not proved.keeps(promise):
         return proved, (
             f"measured on the live collection, it misses {promise}: recall@10 {deciding.mean:.4f} (from "

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from lakevec.jobs.tuning.measures import (
+    LEAST_DECIDING,
     Neighbours,
     answer_quality,
     averages,
@@ -51,6 +52,12 @@ def test_where_no_query_misses_anything_others_still_may():
     assert 0 < interval(np.zeros(3), 1).high < 1
     # One miss more makes no better bound.
     assert interval(np.array([*[1.0] * 999, 0.9]), 1, step=0.1).low < interval(np.ones(1000), 1, step=0.1).low + 1e-4
+
+
+@pytest.mark.parametrize("value", [1.0, [0.5, 1.0]])
+def test_the_ends_of_an_interval_of_few_queries_bound_nothing(value):
+    assert interval(np.resize(value, LEAST_DECIDING - 1), 1).few
+    assert not interval(np.resize(value, LEAST_DECIDING), 1).few
 
 
 def test_ninety_five_of_a_hundred_intervals_hold_the_true_recall():
