@@ -47,17 +47,18 @@ INDEXED_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class ApplyReport:
-    """applied: whether readers search the chosen index now. What was measured on the live collection; why."""
+    """applied: whether readers search the chosen index now; why. What was measured on the live collection; None where
+    nothing was."""
 
     applied: bool
-    recall_at_10: float
-    ci_low: float
-    ci_high: float
-    p99_ms: float
-    qps: float
-    collection: str
     why: str
-    seconds: float
+    seconds: float = 0.0
+    collection: str | None = None
+    recall_at_10: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    p99_ms: float | None = None
+    qps: float | None = None
 
 
 def apply(
@@ -113,21 +114,20 @@ def apply(
         drop_drained(client, alias, owner)
     return ApplyReport(
         why is None,
+        f"{why}; the index before it is live again" if why else f"measured on the live collection, it keeps {promise}",
+        round(time.monotonic() - begun, 3),
+        (old if why else new).collection,
         proved.recall.mean,
         proved.recall.low,
         proved.recall.high,
         proved.p99_ms,
         proved.qps,
-        (old if why else new).collection,
-        f"{why}; the index before it is live again" if why else f"measured on the live collection, it keeps {promise}",
-        round(time.monotonic() - begun, 3),
     )
 
 
-def not_applied(each: Candidate, why: str) -> ApplyReport:
-    """Where there is nothing that should be live: the sweep's own figures, and why."""
-    figures = each.recall.mean, each.recall.low, each.recall.high, each.p99_ms, each.qps
-    return ApplyReport(False, *figures, "", f"{why} Nothing was applied.", 0.0)
+def not_applied(why: str) -> ApplyReport:
+    """Where nothing was live that could be measured: why."""
+    return ApplyReport(False, f"{why} Nothing was applied.")
 
 
 def take_back(client: MilvusClient, alias: str, old: Routes, owner: Owner) -> None:

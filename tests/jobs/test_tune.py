@@ -13,13 +13,15 @@ import yaml
 from lakevec.jobs.apply import apply
 from lakevec.jobs.cli import app
 from lakevec.jobs.errors import ConfigurationError, LakeBusyError
+from lakevec.jobs.in_words import print_tuned
 from lakevec.jobs.lake.lock import locked
 from lakevec.jobs.lake.tables import EMBEDDINGS, TRUTH
 from lakevec.jobs.load import load
 from lakevec.jobs.progress import Progress
 from lakevec.jobs.settings import load_settings
-from lakevec.jobs.tune import applied, tune
+from lakevec.jobs.tune import TuneReport, applied, tune
 from lakevec.jobs.tuning.choice import Candidate, Choice, Promise
+from lakevec.jobs.tuning.conclusion import ChampionReport
 from lakevec.jobs.tuning.grid import Setting
 from lakevec.jobs.tuning.measures import Interval
 from lakevec.jobs.tuning.query_sets import digest_of, sampled
@@ -293,15 +295,26 @@ def test_apply_tells_of_a_load_that_goes_on_before_the_sweep_and_not_after_it(tm
         tune(settings, applying=True)
 
 
-def test_a_load_that_began_meanwhile_prevents_apply_and_the_sweep_s_report_stays(tmp_path):
+@pytest.mark.parametrize("kept", [True, False])
+def test_where_nothing_was_applied_no_figures_are_called_live(tmp_path, capsys, kept):
+    """A load that began meanwhile prevents it, and the sweep's report stays; or no setting keeps the promise."""
     (tmp_path / "lake").mkdir()
     settings = load_settings("local", [f"lake.path={tmp_path / 'lake'}"], {})
     subject = Subject(None, 1, settings, MilvusAddress("http://nowhere"), None)
-    run = SimpleNamespace(run_id="r", log=lambda *_: None)
+    metrics = {}
+    run = SimpleNamespace(run_id="r", log=lambda _, params, values: metrics.update(values))
+    choice, swept = Choice(COARSE, kept, "No setting keeps it."), SimpleNamespace(champion=None)
     with locked(settings, "load", ["load"]):
-        done = applied(subject, Choice(COARSE, True, ""), SimpleNamespace(champion=None), [], run, 0, Progress(False))
+        done = applied(subject, choice, swept, [], run, 0, Progress(False))
+
     assert not done.applied
-    assert "Another command works on the stage load" in done.why
+    assert ("Another command works on the stage load" if kept else "No setting keeps it.") in done.why
+    assert (done.recall_at_10, done.ci_low, done.ci_high, done.p99_ms, done.qps, metrics) == (*[None] * 5, {})
+    champion = ChampionReport("IVF_FLAT", {}, {}, 1, 1, 1, 1, 1, 1, kept, "", "docs", "1")
+    print_tuned(TuneReport("e", "r", "sqlite:///there", 1, [], champion, None, [COARSE], done))
+    words = capsys.readouterr().out
+    assert "NOT APPLIED: " in words
+    assert "live:" not in words
 
 
 def apply_now(lakehouse, chosen: Candidate, recall: float = 0.5):
