@@ -158,7 +158,12 @@ def applied(
     except LakevecError as error:
         # The sweep is not lost with it.
         done = not_applied(str(error))
-    measured = {"recall_at_10": done.recall_at_10, "recall_at_10_low": done.ci_low, "p99_ms": done.p99_ms}
+    measured = {
+        "recall_at_10": done.recall_at_10,
+        "recall_at_10_low": done.ci_low,
+        "p99_ms": done.p99_ms,
+        "memory_bytes": done.memory_bytes,
+    }
     metrics = {f"applied_{name}": value for name, value in measured.items() if value is not None}
     run.log(run.run_id, {"applied": done.applied}, metrics)
     if done.applied:
@@ -252,7 +257,7 @@ def swept(
         scales = scales_for(subject.settings, client, name, lake.model.dimension)
         sweeping = Sweeping(
             client, name, rows, judged, tried, Turns(tried.builds, seconds_of, minutes), estimate, subject.promise,
-            scales, run, progress, seed, documents,
+            scales, run, progress, seed, documents, len(without),
         )  # fmt: skip
         sweeping.skipped += tried.skipped
         sweeping.all()

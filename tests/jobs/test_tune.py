@@ -136,7 +136,9 @@ def test_a_sweep_measures_logs_and_chooses_and_leaves_nothing_behind(embedded, t
         "latency_p95_ms", "latency_p99_ms", "qps_1_clients", "qps_8_clients", "build_seconds", "index_bytes",
         "memory_bytes",
     } <= few.metrics.keys()  # fmt: skip
-    assert few.tags["memory_by"].startswith("computed")
+    # What the live collection will take, which has the passages that were held out.
+    all_rows = sum(ROWS_OF.values())
+    assert few.tags["memory_by"].endswith(f"; scaled from {all_rows - QUERIES:,} rows to {all_rows:,}")
 
     inputs = {data.dataset.name: json.loads(data.dataset.source) for data in parent.inputs.dataset_inputs}
     assert inputs[f"embeddings@v{version}"]["delta_table_version"] == version
@@ -170,6 +172,8 @@ def test_a_sweep_measures_logs_and_chooses_and_leaves_nothing_behind(embedded, t
     assert_exact(truth.where(truth["queries"] == key).collect(), rows, without=queries.ids)
 
     assert report["applied"]["applied"]
+    # Both are computed, but for how rows that are held out share segments and lists.
+    assert report["applied"]["memory_bytes"] == pytest.approx(champion["memory_bytes"], rel=0.05)
     routes = read_routes(client, alias)
     assert routes.index == VectorIndex(champion["index_type"], champion["build"], champion["search"])
     assert aliased(client, alias) == routes.collection == report["applied"]["collection"]
@@ -200,9 +204,14 @@ def test_a_promise_that_is_missed_brings_the_old_index_back_and_a_lost_one_is_ma
     settings = embedded.settings
 
     missed = apply_now(embedded, COARSE, recall=0.999)
+    # As the sweep had it, a byte was enough.
+    large = apply_now(embedded, COARSE, memory=500_000)
 
     assert not missed.applied
     assert "it misses recall@10 of at least 0.999" in missed.why
+    assert not large.applied
+    assert large.memory_bytes > sum(ROWS_OF.values()) * embedded.lake().model.dimension * 4
+    assert f"{large.memory_bytes:,} bytes" in large.why
     assert read_routes(client, alias) == before
     assert embedded.assert_mirrored() == sum(ROWS_OF.values())
 
@@ -317,11 +326,11 @@ def test_where_nothing_was_applied_no_figures_are_called_live(tmp_path, capsys, 
     assert "live:" not in words
 
 
-def apply_now(lakehouse, chosen: Candidate, recall: float = 0.5):
+def apply_now(lakehouse, chosen: Candidate, recall: float = 0.5, memory: int | None = None):
     lake, settings = lakehouse.lake(), lakehouse.settings
     queries = [sampled(lake, lake.tables.version(EMBEDDINGS), QUERIES, 0)]
     address = MilvusAddress(settings.milvus.uri)
-    return apply(lake, settings, address, chosen, Promise(recall), queries, 0, None, Progress(False))
+    return apply(lake, settings, address, chosen, Promise(recall, memory=memory), queries, 0, None, Progress(False))
 
 
 def collections(client, alias: str) -> list[str]:
