@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -99,21 +99,45 @@ def checked(file: Path, questions: list[Question]) -> list[Question]:
     return questions
 
 
-def documents_named(names: Iterable[str], uris: Iterable[str]) -> dict[str, str]:
-    """uri -> the name that judgements have for it, for those uris that have one."""
-    wanted = set(names)
-    found = {}
+def documents_named(names: Set[str], uris: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Each uri with each name that judgements have for it: one may name a document otherwise than another does."""
     for uri in uris:
         parts = PurePosixPath(uri).parts
-        # The whole uri, then ever shorter ends of its path, then the name without its ending.
-        ways = [uri, *("/".join(parts[first:]) for first in range(len(parts))), PurePosixPath(uri).stem]
-        if name := next((way for way in ways if way in wanted), None):
-            found[uri] = name
+        # The whole uri, the ends of its path, and the file's name without its ending.
+        ways = {uri, *("/".join(parts[first:]) for first in range(len(parts))), PurePosixPath(uri).stem}
+        yield from ((uri, name) for name in sorted(ways & names))
+
+
+def one_document_each(named: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """name -> uri. Raises ConfigurationError for a name that several documents have; a whole uri is one's alone."""
+    found: dict[str, set[str]] = {}
+    for uri, name in named:
+        found.setdefault(name, set()).add(uri)
+    for name, uris in found.items():
+        if len(uris) > 1 and name not in uris:
+            first, second = sorted(uris)[:2]
+            raise ConfigurationError(
+                f"--questions: {name!r} is judged, and {len(uris)} documents have that name, such as {first} and "
+                f"{second}. Name the one that is meant by its uri."
+            )
+    return {name: name if name in uris else next(iter(uris)) for name, uris in found.items()}
+
+
+def judged_by_uri(relevant: Mapping[str, int], uri_of: Mapping[str, str]) -> dict[str, int]:
+    """A question's grades by the documents' uris, whatever the judgements call them; what has no uri keeps its name.
+
+    Of a document with two names the higher grade counts.
+    """
+    found: dict[str, int] = {}
+    for name, grade in relevant.items():
+        uri = uri_of.get(name, name)
+        found[uri] = max(grade, found.get(uri, grade))
     return found
 
 
-def named_in_task(names: set[str], batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def named_in_task(names: Set[str], batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """`documents_named` of a Spark task's rows (mapInArrow), as rows of NAMED_SCHEMA."""
     for batch in batches:
-        found = documents_named(names, (uri for uri in batch.column("uri").to_pylist() if uri is not None))
-        yield pa.RecordBatch.from_pydict({"uri": list(found), "name": list(found.values())}, NAMED_IN_ARROW)
+        found = list(documents_named(names, (uri for uri in batch.column("uri").to_pylist() if uri is not None)))
+        columns = {"uri": [uri for uri, _ in found], "name": [name for _, name in found]}
+        yield pa.RecordBatch.from_pydict(columns, NAMED_IN_ARROW)

@@ -3,7 +3,14 @@ import json
 import pyarrow as pa
 import pytest
 from lakevec.jobs.errors import ConfigurationError
-from lakevec.jobs.tuning.questions import Question, documents_named, named_in_task, read_questions
+from lakevec.jobs.tuning.questions import (
+    Question,
+    documents_named,
+    judged_by_uri,
+    named_in_task,
+    one_document_each,
+    read_questions,
+)
 
 
 def test_a_line_is_a_question_with_graded_documents_or_without(tmp_path):
@@ -52,14 +59,32 @@ def test_what_is_no_question_is_refused_with_its_place(tmp_path, text, message):
 
 def test_a_document_is_named_by_its_uri_the_end_of_its_path_or_its_file_s_name():
     uris = ["/s/a/1.md", "/s/b/2.md", "/s/c/3.md", "/s/d/4.md"]
-    assert documents_named(["/s/a/1.md", "b/2.md", "3", "5"], uris) == {
-        "/s/a/1.md": "/s/a/1.md",
-        "/s/b/2.md": "b/2.md",
-        "/s/c/3.md": "3",
-    }
+    assert list(documents_named({"/s/a/1.md", "b/2.md", "3", "5"}, uris)) == [
+        ("/s/a/1.md", "/s/a/1.md"),
+        ("/s/b/2.md", "b/2.md"),
+        ("/s/c/3.md", "3"),
+    ]
+
+
+def test_a_document_that_has_several_names_is_found_by_each():
+    uri_of = one_document_each(documents_named({"/s/a/1.md", "a/1.md", "1"}, ["/s/a/1.md"]))
+    assert uri_of == dict.fromkeys(["/s/a/1.md", "a/1.md", "1"], "/s/a/1.md")
+    assert judged_by_uri({"1": 1, "a/1.md": 3, "/s/a/1.md": 2, "nowhere": 1}, uri_of) == {"/s/a/1.md": 3, "nowhere": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "uris"), [("1", ["/s/a/1.txt", "/s/b/1.md"]), ("1.txt", ["/s/a/1.txt", "/s/b/1.txt"])]
+)
+def test_a_name_that_two_documents_have_is_refused_and_both_are_told(name, uris):
+    with pytest.raises(ConfigurationError, match=f"'{name}' is judged.* {uris[0]} and {uris[1]}. .* by its uri"):
+        one_document_each(documents_named({name}, uris))
+
+
+def test_a_whole_uri_is_one_document_s_alone():
+    assert one_document_each(documents_named({"1.txt"}, ["1.txt", "b/1.txt"])) == {"1.txt": "1.txt"}
 
 
 def test_tasks_give_only_the_documents_that_judgements_name():
     batches = [pa.RecordBatch.from_pydict({"uri": uris}) for uris in (["/s/1.md", None, "/s/2.md"], ["/s/4.md"])]
-    found = [row for batch in named_in_task({"2", "5"}, batches) for row in batch.to_pylist()]
-    assert found == [{"uri": "/s/2.md", "name": "2"}]
+    found = [row for batch in named_in_task({"2", "/s/2.md", "5"}, batches) for row in batch.to_pylist()]
+    assert found == [{"uri": "/s/2.md", "name": "/s/2.md"}, {"uri": "/s/2.md", "name": "2"}]
