@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -11,6 +11,9 @@ import pyarrow as pa
 from ..errors import ConfigurationError
 
 TEXT_NAMES = ("query", "text", "question")
+# What a line may have; metadata, which BEIR's files have, is for whoever wrote it.
+KEYS = (*TEXT_NAMES, "id", "_id", "relevant", "metadata")
+BEIR_KEYS = ("_id", "text", "metadata")
 NAMED_SCHEMA = "uri string, name string"
 NAMED_IN_ARROW = pa.schema([("uri", pa.string()), ("name", pa.string())])
 
@@ -33,7 +36,7 @@ def read_questions(path: str) -> list[Question]:
     if not place.is_file():
         raise ConfigurationError(f"--questions {path}: there is no such file or folder.")
     found = []
-    for number, row in lines(place):
+    for number, row in lines(place, KEYS):
         text = next((row[name] for name in TEXT_NAMES if isinstance(row.get(name), str)), "")
         found.append(Question(str(row.get("_id", row.get("id", number))), text, grades(place, number, row)))
     return checked(place, found)
@@ -44,27 +47,32 @@ def beir(folder: Path) -> list[Question]:
     queries, qrels = folder / "queries.jsonl", folder / "qrels" / "test.tsv"
     if not queries.is_file():
         raise ConfigurationError(f"--questions {folder}: a folder in BEIR's layout has a queries.jsonl.")
-    judged: dict[str, dict[str, int]] = {}
-    if qrels.is_file():
-        with qrels.open(newline="", encoding="utf-8") as file:
-            rows = csv.reader(file, delimiter="\t")
-            next(rows, None)
-            for number, row in enumerate(rows, 2):
-                try:
-                    question, document, grade = row
-                    judged.setdefault(question, {})[document] = int(grade)
-                except ValueError as error:
-                    raise ConfigurationError(
-                        f"{qrels}, line {number}: expected query-id, corpus-id and score between tabs."
-                    ) from error
-    found = [Question(str(row.get("_id", number)), row.get("text", "")) for number, row in lines(queries)]
+    found = [Question(str(row.get("_id", number)), row.get("text", "")) for number, row in lines(queries, BEIR_KEYS)]
+    judged = judgements_of(qrels, {each.id for each in found}) if qrels.is_file() else {}
     if judged:
         found = [Question(each.id, each.text, judged[each.id]) for each in found if each.id in judged]
     return checked(queries, found)
 
 
-def lines(file: Path) -> Iterable[tuple[int, dict]]:
-    for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), 1):
+def judgements_of(qrels: Path, questions: Set[str]) -> dict[str, dict[str, int]]:
+    """question -> document -> grade. The first line may be a header: it names no question and has no grade."""
+    judged: dict[str, dict[str, int]] = {}
+    for number, row in enumerate(csv.reader(text_of(qrels).split("\n"), delimiter="\t"), 1):
+        # The last line ends, too.
+        if not row or (number == 1 and row[0] not in questions and not row[-1].strip().isdecimal()):
+            continue
+        try:
+            question, document, grade = row
+            judged.setdefault(question, {})[document] = int(grade)
+        except ValueError as error:
+            raise ConfigurationError(
+                f"{qrels}, line {number}: expected query-id, corpus-id and score between tabs."
+            ) from error
+    return judged
+
+
+def lines(file: Path, known: Sequence[str]) -> Iterator[tuple[int, dict]]:
+    for number, line in enumerate(text_of(file).split("\n"), 1):
         if line.strip():
             try:
                 row = json.loads(line)
@@ -72,7 +80,25 @@ def lines(file: Path) -> Iterable[tuple[int, dict]]:
                 raise ConfigurationError(f"{file}, line {number}: this is no JSON: {error}.") from error
             if not isinstance(row, dict):
                 raise ConfigurationError(f"{file}, line {number}: expected an object with the query's text.")
+            if unknown := [key for key in row if key not in known]:
+                raise ConfigurationError(
+                    f"{file}, line {number}: {', '.join(unknown)} means nothing here. A line may have "
+                    f"{', '.join(known)}."
+                )
             yield number, row
+
+
+def text_of(file: Path) -> str:
+    """Without a byte order mark, with its line ends as they are. Raises ConfigurationError where it is not UTF-8."""
+    content = file.read_bytes()
+    try:
+        return content.decode().removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        number = content.count(b"\n", 0, error.start) + 1
+        raise ConfigurationError(
+            f"{file}, line {number}: this is not UTF-8 (byte {error.start} of the file, 0x{content[error.start]:02x}). "
+            "Save the file as UTF-8."
+        ) from error
 
 
 def grades(file: Path, number: int, row: dict) -> dict[str, int]:
