@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from .credentials import without_credentials
 from .errors import ConfigurationError, LakevecError, cause_of
 from .in_words import (
     print_forget,
@@ -309,6 +310,8 @@ def failures_told(invocation: Invocation):
 
 
 def tell(invocation: Invocation, error: Exception, message: str, more: str = "") -> None:
+    """Whatever an error says: the secrets of addresses are not shown."""
+    message, more = without_credentials(message), without_credentials(more)
     if invocation.json:
         print(json.dumps({"error": type(error).__name__, "message": message}, ensure_ascii=False))
     Console(stderr=True, soft_wrap=True, highlight=False).print(f"lakevec: {message}{more}", markup=False)
@@ -318,7 +321,7 @@ def whole_story(error: Exception) -> str:
     """Keep the stack of an error that nobody foresaw, for its report; says where."""
     from .lake.jars import cache_folder
 
-    stack = "".join(traceback.format_exception(error))
+    stack = without_credentials("".join(traceback.format_exception(error)))
     file = cache_folder() / "failure.log"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -3,22 +3,31 @@
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import structlog
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
+from .credentials import without_credentials
+
 Advance = Callable[[int], None]
+
+
+def shown(_logger: Any, _method: str, facts: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A line's facts, without the secrets of addresses: reasons are others' words."""
+    return {key: without_credentials(value) if isinstance(value, str) else value for key, value in facts.items()}
 
 
 def structured_lines(stream=sys.stderr) -> None:
     """Log as lines of key=value pairs, with time and level, to `stream`."""
     structlog.configure(
         processors=[
+            shown,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
@@ -39,9 +48,10 @@ class Progress:
         self.logger = structlog.get_logger()
 
     def log(self, event: str, **facts: object) -> None:
-        """One event with its facts. Never a secret."""
+        """One event with its facts; the secrets of addresses in them are left out."""
         if self.terminal:
-            self.console.print(f"[dim]{event}[/dim] " + " ".join(f"{key}={value}" for key, value in facts.items()))
+            facts_shown = shown(None, event, facts).items()
+            self.console.print(f"[dim]{event}[/dim] " + " ".join(f"{key}={value}" for key, value in facts_shown))
         else:
             self.logger.info(event, **facts)
 

@@ -15,6 +15,7 @@ from pymilvus import MilvusClient
 
 from ..udfs.nearest import MOST_TIES
 from .apply import ApplyReport, apply, not_applied
+from .credentials import without_credentials
 from .errors import ConfigurationError, LakevecError
 from .lake.lake import Lake, open_lake
 from .lake.lock import TUNE, locked
@@ -24,7 +25,6 @@ from .progress import Progress
 from .run import staging_for
 from .settings import Settings
 from .tuning.budget import Turns
-from .tuning.build_run import without_credentials
 from .tuning.champion import mark_applied
 from .tuning.choice import Candidate, Choice
 from .tuning.conclusion import ChampionReport, concluded

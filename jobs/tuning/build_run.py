@@ -2,12 +2,12 @@
 
 import logging
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import structlog
 
+from ..credentials import without_credentials
 from ..lake.storage import local_path
 from ..settings import Mlflow
 
@@ -50,11 +50,6 @@ def log_builds(builds: list[Build], settings: Mlflow, lake_path: str) -> None:
             builds=len(builds),
             advice="the index is complete; see mlflow.tracking_uri, or set mlflow.experiment to nothing",
         )
-
-
-def without_credentials(text: str) -> str:
-    """A tracking store's address, or words that name it, as they may be shown."""
-    return re.sub(r"//[^/\s]*@", "//", text)
 
 
 def store_beside(lake_path: str) -> str | None:

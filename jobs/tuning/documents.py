@@ -1,4 +1,4 @@
-"""Which document a passage belongs to, as judgements name it."""
+"""Which document a passage belongs to, and which one a judgement means."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -7,11 +7,14 @@ from ..lake.lake import Lake
 from ..lake.tables import EMBEDDINGS
 from .measures import answer_quality, ranked_documents
 from .query_sets import QuerySet
-from .questions import NAMED_SCHEMA, named_in_task
+from .questions import NAMED_SCHEMA, judged_by_uri, named_in_task, one_document_each
 
 
 class Documents:
-    """Passages' documents, looked up in `embeddings` when they are first asked for."""
+    """Passages' documents, looked up in `embeddings` when they are first asked for.
+
+    Raises ConfigurationError where a judgement may mean several documents.
+    """
 
     def __init__(self, lake: Lake, version: int, queries: QuerySet):
         self.embeddings = lake.tables.read(EMBEDDINGS, version).select("chunk_id", "uri")
@@ -20,9 +23,10 @@ class Documents:
         judged = {document for relevant in queries.judged.values() for document in relevant}
         # On the executors: of all documents, only the judged ones are wanted here.
         uris = self.embeddings.select("uri").distinct()
-        self.named = dict(uris.mapInArrow(partial(named_in_task, judged), NAMED_SCHEMA).collect())
+        uri_of = one_document_each(map(tuple, uris.mapInArrow(partial(named_in_task, judged), NAMED_SCHEMA).collect()))
+        self.judged = {question: judged_by_uri(relevant, uri_of) for question, relevant in queries.judged.items()}
         # Of the judged documents, those that the lake does not have: no answer can name them.
-        self.missing = len(judged) - len(set(self.named.values()))
+        self.missing = len(judged - uri_of.keys())
 
     def of(self, chunk_ids: Iterable[str]) -> Mapping[str, str]:
         unknown = sorted(set(chunk_ids) - self.known.keys())
@@ -30,7 +34,7 @@ class Documents:
             spark = self.embeddings.sparkSession
             wanted = spark.createDataFrame([(key,) for key in unknown], "chunk_id string")
             for key, uri in self.embeddings.join(wanted, "chunk_id", "left_semi").collect():
-                self.known[key] = self.named.get(uri, uri or "")
+                self.known[key] = uri or ""
         return self.known
 
     def quality(self, answers: Sequence[Sequence[str]]) -> dict[str, dict[str, float]]:
@@ -43,4 +47,4 @@ class Documents:
             question: ranked_documents(keys, document_of)
             for question, keys in zip(self.queries.ids, answers, strict=True)
         }
-        return answer_quality(ranked, self.queries.judged)
+        return answer_quality(ranked, self.judged)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import structlog
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -98,7 +99,14 @@ def asked(lake: Lake, settings: Settings, path: str) -> QuerySet:
 
 
 def judgements(questions: Sequence[Question]) -> dict[str, dict[str, int]]:
-    return {question.id: dict(question.relevant) for question in questions if question.relevant}
+    """question -> document -> grade. No answer to a question without a relevant document can be good or bad."""
+    graded = {question.id: dict(question.relevant) for question in questions if question.relevant}
+    judged = {key: grades for key, grades in graded.items() if max(grades.values()) > 0}
+    if without := len(graded) - len(judged):
+        structlog.get_logger().info(
+            "tune.not_judged", questions=without, reason="all of their documents have grade 0, so none is relevant"
+        )
+    return judged
 
 
 def digest_of(texts: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -11,6 +11,9 @@ import pyarrow as pa
 from ..errors import ConfigurationError
 
 TEXT_NAMES = ("query", "text", "question")
+# What a line may have; metadata, which BEIR's files have, is for whoever wrote it.
+KEYS = (*TEXT_NAMES, "id", "_id", "relevant", "metadata")
+BEIR_KEYS = ("_id", "text", "metadata")
 NAMED_SCHEMA = "uri string, name string"
 NAMED_IN_ARROW = pa.schema([("uri", pa.string()), ("name", pa.string())])
 
@@ -33,7 +36,7 @@ def read_questions(path: str) -> list[Question]:
     if not place.is_file():
         raise ConfigurationError(f"--questions {path}: there is no such file or folder.")
     found = []
-    for number, row in lines(place):
+    for number, row in lines(place, KEYS):
         text = next((row[name] for name in TEXT_NAMES if isinstance(row.get(name), str)), "")
         found.append(Question(str(row.get("_id", row.get("id", number))), text, grades(place, number, row)))
     return checked(place, found)
@@ -44,27 +47,32 @@ def beir(folder: Path) -> list[Question]:
     queries, qrels = folder / "queries.jsonl", folder / "qrels" / "test.tsv"
     if not queries.is_file():
         raise ConfigurationError(f"--questions {folder}: a folder in BEIR's layout has a queries.jsonl.")
-    judged: dict[str, dict[str, int]] = {}
-    if qrels.is_file():
-        with qrels.open(newline="", encoding="utf-8") as file:
-            rows = csv.reader(file, delimiter="\t")
-            next(rows, None)
-            for number, row in enumerate(rows, 2):
-                try:
-                    question, document, grade = row
-                    judged.setdefault(question, {})[document] = int(grade)
-                except ValueError as error:
-                    raise ConfigurationError(
-                        f"{qrels}, line {number}: expected query-id, corpus-id and score between tabs."
-                    ) from error
-    found = [Question(str(row.get("_id", number)), row.get("text", "")) for number, row in lines(queries)]
+    found = [Question(str(row.get("_id", number)), row.get("text", "")) for number, row in lines(queries, BEIR_KEYS)]
+    judged = judgements_of(qrels, {each.id for each in found}) if qrels.is_file() else {}
     if judged:
         found = [Question(each.id, each.text, judged[each.id]) for each in found if each.id in judged]
     return checked(queries, found)
 
 
-def lines(file: Path) -> Iterable[tuple[int, dict]]:
-    for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), 1):
+def judgements_of(qrels: Path, questions: Set[str]) -> dict[str, dict[str, int]]:
+    """question -> document -> grade. The first line may be a header: it names no question and has no grade."""
+    judged: dict[str, dict[str, int]] = {}
+    for number, row in enumerate(csv.reader(text_of(qrels).split("\n"), delimiter="\t"), 1):
+        # The last line ends, too.
+        if not row or (number == 1 and row[0] not in questions and not row[-1].strip().isdecimal()):
+            continue
+        try:
+            question, document, grade = row
+            judged.setdefault(question, {})[document] = int(grade)
+        except ValueError as error:
+            raise ConfigurationError(
+                f"{qrels}, line {number}: expected query-id, corpus-id and score between tabs."
+            ) from error
+    return judged
+
+
+def lines(file: Path, known: Sequence[str]) -> Iterator[tuple[int, dict]]:
+    for number, line in enumerate(text_of(file).split("\n"), 1):
         if line.strip():
             try:
                 row = json.loads(line)
@@ -72,7 +80,25 @@ def lines(file: Path) -> Iterable[tuple[int, dict]]:
                 raise ConfigurationError(f"{file}, line {number}: this is no JSON: {error}.") from error
             if not isinstance(row, dict):
                 raise ConfigurationError(f"{file}, line {number}: expected an object with the query's text.")
+            if unknown := [key for key in row if key not in known]:
+                raise ConfigurationError(
+                    f"{file}, line {number}: {', '.join(unknown)} means nothing here. A line may have "
+                    f"{', '.join(known)}."
+                )
             yield number, row
+
+
+def text_of(file: Path) -> str:
+    """Without a byte order mark, with its line ends as they are. Raises ConfigurationError where it is not UTF-8."""
+    content = file.read_bytes()
+    try:
+        return content.decode().removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        number = content.count(b"\n", 0, error.start) + 1
+        raise ConfigurationError(
+            f"{file}, line {number}: this is not UTF-8 (byte {error.start} of the file, 0x{content[error.start]:02x}). "
+            "Save the file as UTF-8."
+        ) from error
 
 
 def grades(file: Path, number: int, row: dict) -> dict[str, int]:
@@ -99,21 +125,45 @@ def checked(file: Path, questions: list[Question]) -> list[Question]:
     return questions
 
 
-def documents_named(names: Iterable[str], uris: Iterable[str]) -> dict[str, str]:
-    """uri -> the name that judgements have for it, for those uris that have one."""
-    wanted = set(names)
-    found = {}
+def documents_named(names: Set[str], uris: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Each uri with each name that judgements have for it: one may name a document otherwise than another does."""
     for uri in uris:
         parts = PurePosixPath(uri).parts
-        # The whole uri, then ever shorter ends of its path, then the name without its ending.
-        ways = [uri, *("/".join(parts[first:]) for first in range(len(parts))), PurePosixPath(uri).stem]
-        if name := next((way for way in ways if way in wanted), None):
-            found[uri] = name
+        # The whole uri, the ends of its path, and the file's name without its ending.
+        ways = {uri, *("/".join(parts[first:]) for first in range(len(parts))), PurePosixPath(uri).stem}
+        yield from ((uri, name) for name in sorted(ways & names))
+
+
+def one_document_each(named: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """name -> uri. Raises ConfigurationError for a name that several documents have; a whole uri is one's alone."""
+    found: dict[str, set[str]] = {}
+    for uri, name in named:
+        found.setdefault(name, set()).add(uri)
+    for name, uris in found.items():
+        if len(uris) > 1 and name not in uris:
+            first, second = sorted(uris)[:2]
+            raise ConfigurationError(
+                f"--questions: {name!r} is judged, and {len(uris)} documents have that name, such as {first} and "
+                f"{second}. Name the one that is meant by its uri."
+            )
+    return {name: name if name in uris else next(iter(uris)) for name, uris in found.items()}
+
+
+def judged_by_uri(relevant: Mapping[str, int], uri_of: Mapping[str, str]) -> dict[str, int]:
+    """A question's grades by the documents' uris, whatever the judgements call them; what has no uri keeps its name.
+
+    Of a document with two names the higher grade counts.
+    """
+    found: dict[str, int] = {}
+    for name, grade in relevant.items():
+        uri = uri_of.get(name, name)
+        found[uri] = max(grade, found.get(uri, grade))
     return found
 
 
-def named_in_task(names: set[str], batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def named_in_task(names: Set[str], batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """`documents_named` of a Spark task's rows (mapInArrow), as rows of NAMED_SCHEMA."""
     for batch in batches:
-        found = documents_named(names, (uri for uri in batch.column("uri").to_pylist() if uri is not None))
-        yield pa.RecordBatch.from_pydict({"uri": list(found), "name": list(found.values())}, NAMED_IN_ARROW)
+        found = list(documents_named(names, (uri for uri in batch.column("uri").to_pylist() if uri is not None)))
+        columns = {"uri": [uri for uri, _ in found], "name": [name for _, name in found]}
+        yield pa.RecordBatch.from_pydict(columns, NAMED_IN_ARROW)

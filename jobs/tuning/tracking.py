@@ -12,12 +12,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from ..credentials import without_credentials
 from ..errors import ConfigurationError, LakevecError
 from ..lake.lake import Lake
 from ..lake.storage import local_path
 from ..lake.tables import EMBEDDINGS
 from ..settings import Mlflow
-from .build_run import PATIENCE, quiet, store_beside, without_credentials
+from .build_run import PATIENCE, quiet, store_beside
 from .grid import Setting
 from .query_sets import QuerySet
 

@@ -12,6 +12,7 @@ import grpc
 from pymilvus import MilvusClient, connections
 from pymilvus.exceptions import MilvusException
 
+from ..credentials import without_credentials
 from ..errors import MilvusError
 from ..lake.storage import lake_path
 from ..settings import Settings
@@ -33,7 +34,7 @@ class MilvusAddress:
     token: str | None = None
 
     def __str__(self) -> str:
-        return re.sub(r"//[^/]*@", "//", self.uri)
+        return without_credentials(self.uri)
 
     def __repr__(self) -> str:
         return f"MilvusAddress({str(self)!r})"
@@ -55,7 +56,7 @@ class MilvusAddress:
     @property
     def credentials(self) -> str | None:
         """user:password or an API key: the token, or what the address itself carries."""
-        within = re.search(r"//([^/]*)@", self.uri)
+        within = str(self) != self.uri and re.search(r"//(.*)@", self.uri)
         return self.token or (unquote(within[1]) if within else None)
 
     @property

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from lakevec.jobs.cli import app
+from lakevec.jobs.errors import LakevecError
 from typer.testing import CliRunner
 
 RUN_KEYS = {
@@ -144,6 +145,30 @@ def test_an_error_that_nobody_foresaw_is_one_json_object_and_its_stack_a_file(mo
     kept = tmp_path / "lakevec" / "failure.log"
     assert result.stderr == f"lakevec: first line (RuntimeError). Its stack is in {kept}.\n"
     assert kept.read_text().startswith("Traceback")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://me:hidden@there/db",
+        "postgresql://me:hid/hidden@there/db",
+        "http:/me:hidden@there",
+        "http://there?password=hidden",
+        "http://there?a=b&token=hidden",
+    ],
+)
+@pytest.mark.parametrize("kind", [RuntimeError, LakevecError])
+def test_an_error_shows_and_keeps_no_secret_of_an_address(monkeypatch, tmp_path, address, kind):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    file = tmp_path / "lakevec" / "failure.log"
+
+    result = failing(monkeypatch, kind(f"no answer from {address}"))
+
+    kept = file.read_text() if file.exists() else ""
+    assert file.exists() == (kind is RuntimeError)
+    assert "no answer from" in json.loads(result.stdout)["message"]
+    assert "there" in result.stderr
+    assert "hidden" not in result.stdout + result.stderr + kept
 
 
 def test_an_interrupted_command_ends_quietly_with_status_130(monkeypatch):

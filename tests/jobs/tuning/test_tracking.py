@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 from lakevec.jobs.errors import ConfigurationError, LakevecError
 from lakevec.jobs.settings import Mlflow
-from lakevec.jobs.tuning.build_run import without_credentials
 from lakevec.jobs.tuning.champion import read_registered
 from lakevec.jobs.tuning.tracking import commit, store_for, sweep
 
@@ -38,18 +37,6 @@ def test_a_store_that_fails_is_told_without_secrets(monkeypatch):
     with pytest.raises(LakevecError, match=r"could not be read .*127\.0\.0\.1") as read:
         read_registered(store, "docs", "applied")
     assert "secret" not in f"{logged.value} {read.value}"
-
-
-@pytest.mark.parametrize(
-    ("uri", "shown"),
-    [
-        ("postgresql://user:p%40ss@host/db", "postgresql://host/db"),
-        ("sqlite:////data/lake-mlflow.db", "sqlite:////data/lake-mlflow.db"),
-        ("http://there:5000/a@b", "http://there:5000/a@b"),
-    ],
-)
-def test_an_address_is_shown_without_user_and_password(uri, shown):
-    assert without_credentials(uri) == shown
 
 
 def test_the_commit_is_lakevec_s_own(monkeypatch, tmp_path):

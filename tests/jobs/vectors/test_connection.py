@@ -41,12 +41,15 @@ def test_an_address_where_nobody_listens_is_named_with_the_cause_and_without_sec
 def test_an_address_shows_no_secrets():
     address = MilvusAddress("https://reader:hidden@milvus.example:19530", "root:secret")
     assert repr(address) == "MilvusAddress('https://milvus.example:19530')"
+    assert str(MilvusAddress("http://reader:hid/den@milvus.example?token=hidden")) == "http://milvus.example?token=***"
 
 
 @pytest.mark.parametrize(
     ("address", "parts"),
     [
         (MilvusAddress("http://root:p%40ss@host:19530/shop"), ("http://host:19530", "shop", "root:p@ss")),
+        (MilvusAddress("http://root:p/w@host:19530/shop"), ("http://host:19530", "shop", "root:p/w")),
+        (MilvusAddress("https://key@host/"), ("https://host", None, "key")),
         (MilvusAddress("https://host/", "key"), ("https://host", None, "key")),
         (MilvusAddress("http://root:one@host:1", "root:two"), ("http://host:1", None, "root:two")),
         (MilvusAddress("/data/index.db"), ("/data/index.db", None, None)),
