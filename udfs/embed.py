@@ -1,5 +1,6 @@
 """From texts to unit vectors, with a model that is loaded once per process."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ T = TypeVar("T")
 # they are long.
 WINDOW_ROWS = {"cpu": 2_048, "cuda": 16_384, "mps": 2_048}
 WINDOW_BYTES = 32_000_000
+
+# One thread alone does not keep up with a large GPU. Most of the work is done without Python's lock.
+TOKENISING_THREADS = 2
 
 
 class EmbeddingError(Exception):
@@ -141,28 +145,31 @@ def embedder(model: Model, compute: Compute) -> Embedder:
 def with_vectors(batches: Iterator[pa.RecordBatch], model: Model, compute: Compute) -> Iterator[pa.RecordBatch]:
     """The same rows in their order, with `vector`, a list of float, in place of the string `text`.
 
-    This is the body of mapInArrow. While the model works on one window, the next is tokenised, and the one
-    after that is read.
+    This is the body of mapInArrow. While the model works on one window, the next ones are tokenised, and the
+    one after those is read.
     """
     kept = embedder(model, compute)
-    with ThreadPoolExecutor(1) as other_thread:
-        tokenised = one_ahead(
-            (window, other_thread.submit(kept.tokenise, window.column("text").combine_chunks()))
-            for window in windows(batches, WINDOW_ROWS[kept.device.partition(":")[0]])
+    with ThreadPoolExecutor(TOKENISING_THREADS) as other_threads:
+        tokenised = ahead(
+            TOKENISING_THREADS,
+            (
+                (window, other_threads.submit(kept.tokenise, window.column("text").combine_chunks()))
+                for window in windows(batches, WINDOW_ROWS[kept.device.partition(":")[0]])
+            ),
         )
-        begun = one_ahead((window, kept.begin(tokens.result())) for window, tokens in tokenised)
+        begun = ahead(1, ((window, kept.begin(tokens.result())) for window, tokens in tokenised))
         for window, given in begun:
             vectors = lists_of(kept.finish(given))
             yield from window.drop_columns("text").append_column("vector", vectors).to_batches()
 
 
-def one_ahead(begun: Iterator[T]) -> Iterator[T]:
-    """The same items, each handed on when the next has been made."""
-    waiting: list[T] = []
+def ahead(number: int, begun: Iterator[T]) -> Iterator[T]:
+    """The same items, each handed on when so many after it have been made."""
+    waiting: deque[T] = deque()
     for item in begun:
         waiting.append(item)
-        if len(waiting) > 1:
-            yield waiting.pop(0)
+        if len(waiting) > number:
+            yield waiting.popleft()
     yield from waiting
 
 

@@ -66,13 +66,15 @@ class WordPiece:
 
     def pieces(self, words: list[bytes]) -> list[list[int]]:
         """Ids of each word, special tokens left out."""
-        new = [word for word in words if word not in self.known]
+        # Another thread may begin a new store meanwhile; nothing is ever taken out of this one.
+        known = self.known
+        new = [word for word in words if word not in known]
         encodings = self.tokenizer.encode_batch_fast([word.decode() for word in new], add_special_tokens=False)
         found = dict(zip(new, (encoding.ids for encoding in encodings), strict=True))
-        pieces = [found[word] if word in found else self.known[word] for word in words]
-        if len(self.known) > KEPT_WORDS:
-            self.known.clear()
-        self.known.update((word, ids) for word, ids in found.items() if len(word) <= KEPT_BYTES)
+        pieces = [found[word] if word in found else known[word] for word in words]
+        if len(known) > KEPT_WORDS:
+            known = self.known = {}
+        known.update((word, ids) for word, ids in found.items() if len(word) <= KEPT_BYTES)
         return pieces
 
     def with_ends(self, values: np.ndarray, lengths: np.ndarray, window: int) -> Ragged:
