@@ -3,6 +3,7 @@
 SHELL := bash
 PYTHON ?= python3
 SOURCE ?=
+NAME :=
 BIN := .venv/bin
 
 .PHONY: help
@@ -93,8 +94,8 @@ test-faults: setup ## kill processes, stop servers, fill disks (root, or sudo): 
 	$(BIN)/python -m pytest -m faults -q tests/faults
 
 .PHONY: bench
-bench: setup ## measure speed, as ratios against a named peer
-	$(BIN)/python -m pytest -m bench -q tests/bench
+bench: setup ## measure speed against named peers: all of tests/bench, or one by its NAME
+	$(BIN)/python -m pytest -m bench -q tests/bench$(NAME:%=/test_%.py)
 
 .PHONY: check
 check: .venv/complete ## ruff and pyright

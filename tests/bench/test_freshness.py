@@ -103,7 +103,7 @@ def bench_folder(tmp_path) -> Path:
     return Path(os.environ.get("LAKEVEC_BENCH_FOLDER", tmp_path))
 
 
-def test_a_new_file_is_soon_found(lakehouse, milvus, bench_folder, tmp_path, capsys):
+def test_a_new_file_is_soon_found(lakehouse, milvus, bench_folder, tmp_path, keep):
     command = [sys.executable, "-m", "lakevec.jobs.cli", *lakehouse.options, "--json", "run", "--continuous"]
     with (tmp_path / "log").open("w") as log:
         run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
@@ -167,8 +167,7 @@ def test_a_new_file_is_soon_found(lakehouse, milvus, bench_folder, tmp_path, cap
     bench_folder.mkdir(parents=True, exist_ok=True)
     (bench_folder / "freshness.json").write_text(json.dumps(figures, indent=2) + "\n")
     draw(without, with_backlog, memory, bench_folder / "freshness.png")
-    with capsys.disabled():
-        print("\n" + json.dumps(figures, indent=2))
+    keep(figures)
     assert len(with_backlog) == NEW_FILES
 
 

@@ -3,7 +3,6 @@
 Vectors are synthetic, so that nothing is embedded; listing, Delta and Milvus are real.
 """
 
-import json
 import os
 import time
 
@@ -19,7 +18,7 @@ pytestmark = [pytest.mark.bench, pytest.mark.timeout(3600)]
 
 
 @pytest.mark.parametrize("files", SIZES)
-def test_nothing_new(new_lakehouse, tmp_path, files, capsys):
+def test_nothing_new(new_lakehouse, tmp_path, files, keep):
     lakehouse = new_lakehouse(
         tmp_path,
         "index.type=FLAT",
@@ -50,7 +49,4 @@ def test_nothing_new(new_lakehouse, tmp_path, files, capsys):
         assert reports["ingest"].files_seen == files
         assert not any((each.documents, each.chunks, each.loaded) != (0, 0, 0) for each in reports.values())
         rounds.append({stage: each.stages[stage]["seconds"] for stage, each in reports.items()})
-    with capsys.disabled():
-        print(
-            "\n" + json.dumps({"files": files, "first_seconds": round(first_seconds), "nothing_new": rounds}, indent=2)
-        )
+    keep({"files": files, "first_seconds": round(first_seconds), "nothing_new": rounds})

@@ -6,10 +6,7 @@ interleaved; ratios are of one round. The limit is what the tokens' products wou
 large matrix product in the same number format.
 """
 
-import json
 import os
-import platform
-import runpy
 import statistics
 import time
 from pathlib import Path
@@ -18,9 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from lakevec.udfs.chunk import Chunking, Splitter
 from lakevec.udfs.embed import Embedder, with_vectors
 from lakevec.udfs.model import Compute, find_model, read_json
+
+from .passages import passages_of, spread
 
 MODEL = find_model("all-MiniLM-L6-v2")
 ON_GPU = torch.cuda.is_available()
@@ -38,16 +36,7 @@ pytestmark = [pytest.mark.bench, pytest.mark.timeout(3600)]
 
 @pytest.fixture(scope="module")
 def passages(tmp_path_factory) -> list[str]:
-    folder = os.environ.get("LAKEVEC_BENCH_FOLDER")
-    if not folder:
-        folder = tmp_path_factory.mktemp("sample")
-        runpy.run_path("notebooks/sample.py")["write_sample"](folder)
-    splitter, found = Splitter(MODEL.path, Chunking("heading", 256, 32)), []
-    for file in sorted(Path(folder).rglob("*")):
-        if file.suffix in (".txt", ".md", ".rst"):
-            text = file.read_text(encoding="utf8", errors="replace")
-            found += [chunk.prefix + chunk.text for chunk in splitter.split(file.name, text, [], [], "")]
-    return np.random.default_rng(0).permutation(np.array(found, object)).tolist()
+    return passages_of(MODEL.path, tmp_path_factory.mktemp("sample"))
 
 
 def of_exact_length(passages: list[str]) -> list[str]:
@@ -93,7 +82,7 @@ def peak() -> float:
 
 
 @pytest.mark.parametrize("name", ["real lengths", f"{EXACT_TOKENS} tokens"])
-def test_kernel(name, passages, capsys):
+def test_kernel(name, passages, keep):
     from sentence_transformers import SentenceTransformer
 
     texts = passages if name == "real lengths" else of_exact_length(passages)
@@ -117,7 +106,7 @@ def test_kernel(name, passages, capsys):
     exact = documented.encode(few[:512], normalize_embeddings=True)
     report = {
         "texts": name,
-        "device": torch.cuda.get_device_name() if ON_GPU else f"{platform.machine()}, {os.cpu_count()} CPUs",
+        "device": torch.cuda.get_device_name() if ON_GPU else "cpu",
         "dtype": DTYPE,
         "deciles_of_tokens": np.percentile(lengths, range(0, 101, 10)).astype(int).tolist(),
         "best_batch": best,
@@ -128,8 +117,7 @@ def test_kernel(name, passages, capsys):
             key: spread([each["lakevec"] / each[key] for each in rounds]) for key in rounds[0] if key != "lakevec"
         },
     }
-    with capsys.disabled():
-        print("\n" + json.dumps(report))
+    keep(report)
 
 
 def through_lakevec(batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
@@ -139,8 +127,3 @@ def through_lakevec(batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
 
 def best_batch(model, texts: list[str]) -> int:
     return min(BATCHES, key=lambda batch: seconds(lambda: model.encode(texts, batch_size=batch)))
-
-
-def spread(values: list[float]) -> dict[str, float]:
-    figures = {"median": statistics.median(values), "min": min(values), "max": max(values), "n": len(values)}
-    return {key: float(f"{value:.4g}") for key, value in figures.items()}

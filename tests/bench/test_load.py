@@ -3,7 +3,6 @@
 Vectors are synthetic, over four years; Delta and Milvus are real.
 """
 
-import json
 import time
 
 import pytest
@@ -50,7 +49,7 @@ def timed(work):
     return result, round(time.monotonic() - begun, 2)
 
 
-def test_loads_beside_a_hundred_thousand(lakehouse, tmp_path, capsys):
+def test_loads_beside_a_hundred_thousand(lakehouse, tmp_path, keep):
     lake, spark, progress = lakehouse.lake(), lakehouse.spark, Progress(terminal=False)
     address = MilvusAddress(lakehouse.settings.milvus.uri)
     lake.tables.append(EMBEDDINGS, synthetic_embeddings(spark, ROWS, lake.model.dimension, lake.model.id))
@@ -73,5 +72,4 @@ def test_loads_beside_a_hundred_thousand(lakehouse, tmp_path, capsys):
         assert (done.loaded, done.built, done.patched) == (0, [], [])
         nothing.append(seconds)
     report = {"rows": ROWS, "first": first_seconds, "ten_rows": small, "nothing_new": nothing}
-    with capsys.disabled():
-        print("\n" + json.dumps(report))
+    keep(report)

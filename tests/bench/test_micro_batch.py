@@ -4,7 +4,6 @@ The peer is what a hand-written job does at each trigger: a MERGE of all rows, w
 `whenNotMatchedBySource` for the deletions. Vectors are synthetic; Delta and Milvus are real.
 """
 
-import json
 import os
 import time
 from hashlib import md5
@@ -69,7 +68,7 @@ def synthetic_vectors(lake, rows: int):
     )
 
 
-def test_ten_changed_rows_beside_many(new_lakehouse, tmp_path, capsys):
+def test_ten_changed_rows_beside_many(new_lakehouse, tmp_path, keep):
     # An index that costs nothing to build: it is not what is measured.
     lakehouse = new_lakehouse(tmp_path, "index.type=FLAT", f"load.staging={tmp_path / 'staging'}", "mlflow.experiment=")
     lake, progress = lakehouse.lake(), Progress(terminal=False)
@@ -125,5 +124,4 @@ def test_ten_changed_rows_beside_many(new_lakehouse, tmp_path, capsys):
         "merge of the whole table": peer,
         "times_faster": round(peer_seconds / median(each["embed_seconds"] for each in ours), 1),
     }
-    with capsys.disabled():
-        print("\n" + json.dumps(report, indent=2))
+    keep(report)
