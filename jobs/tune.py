@@ -218,7 +218,6 @@ def swept(
     lake, client = subject.lake, subject.client
     judged = []
     sets, without = held_out(sets)
-    passages = sets[0]
     for queries in sets:
         found = exact(lake, subject.version, queries, without)
         progress.log("tune.truth", queries=queries.name, count=len(queries), seconds=found.seconds)
@@ -228,7 +227,7 @@ def swept(
             progress.log("tune.queries_left_out", queries=queries.name, count=cut, more_ties_than=MOST_TIES)
             run.log(run.run_id, {f"queries_{queries.name}_left_out": cut}, {})
     sets = [each.queries for each in judged]
-    documents = next((Documents(lake, subject.version, each, passages) for each in sets if each.judged), None)
+    documents = next((Documents(lake, subject.version, each) for each in sets if each.judged), None)
     alias, owner = subject.alias, subject.owner
     staging = subject.settings.load.staging or staging_for(subject.settings)
     for name in drop_left_over(client, alias, owner, staging):

@@ -59,7 +59,7 @@ def concluded(subject: Subject, sweeping: Sweeping, run: Sweep) -> Conclusion:
     exact_quality = None
     if documents := sweeping.documents:
         judged = next(each for each in sweeping.sets if each.queries is documents.queries)
-        by_question = documents.quality([list(zip(each.keys, each.scores, strict=True))[:K] for each in judged.truth])
+        by_question = documents.quality([each.keys[:K] for each in judged.truth])
         exact_quality = averages(by_question)
         run.log(
             run.run_id,

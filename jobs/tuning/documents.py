@@ -1,14 +1,10 @@
-"""Which document a passage belongs to, which one a judgement means, and how good answers are by judgements."""
+"""Which document a passage belongs to, and which one a judgement means."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
-import numpy as np
-
-from ...udfs.nearest import TIE
 from ..lake.lake import Lake
 from ..lake.tables import EMBEDDINGS
-from .grid import K
 from .measures import answer_quality, ranked_documents
 from .query_sets import QuerySet
 from .questions import NAMED_SCHEMA, judged_by_uri, named_in_task, one_document_each
@@ -17,18 +13,13 @@ from .questions import NAMED_SCHEMA, judged_by_uri, named_in_task, one_document_
 class Documents:
     """Passages' documents, looked up in `embeddings` when they are first asked for.
 
-    held_out: the passages that were kept from what is searched. A reader will find them, so they are put among the
-    answers by their exact scores: what is measured is the whole table, whichever passages these are.
     Raises ConfigurationError where a judgement may mean several documents.
     """
 
-    def __init__(self, lake: Lake, version: int, queries: QuerySet, held_out: QuerySet | None = None):
+    def __init__(self, lake: Lake, version: int, queries: QuerySet):
         self.embeddings = lake.tables.read(EMBEDDINGS, version).select("chunk_id", "uri")
         self.queries = queries
         self.known: dict[str, str] = {}
-        keys = list(held_out.ids) if held_out else []
-        scores = queries.vectors @ held_out.vectors.T if held_out else np.empty((len(queries), 0))
-        self.held_out = [nearest(keys, each) for each in scores]
         judged = {document for relevant in queries.judged.values() for document in relevant}
         # On the executors: of all documents, only the judged ones are wanted here.
         uris = self.embeddings.select("uri").distinct()
@@ -46,28 +37,14 @@ class Documents:
                 self.known[key] = uri or ""
         return self.known
 
-    def quality(self, hits: Sequence[Sequence[tuple[str, float]]]) -> dict[str, dict[str, float]]:
+    def quality(self, answers: Sequence[Sequence[str]]) -> dict[str, dict[str, float]]:
         """nDCG@10, MRR@10 and hit@10 of each judged question, from the documents of the passages that a search gives.
 
-        hits: passages of each question with their scores, best first; of exact search as many as of an index.
+        answers: passages of each question, best first; of exact search as many as of an index.
         """
-        answers = [
-            [key for key, _ in best_first([*found, *held_out])[:K]]
-            for found, held_out in zip(hits, self.held_out, strict=True)
-        ]
         document_of = self.of(key for keys in answers for key in keys)
         ranked = {
             question: ranked_documents(keys, document_of)
             for question, keys in zip(self.queries.ids, answers, strict=True)
         }
         return answer_quality(ranked, self.judged)
-
-
-def nearest(keys: list[str], scores: np.ndarray) -> list[tuple[str, float]]:
-    """The K best of them."""
-    return [(keys[place], float(scores[place])) for place in np.argsort(-scores, kind="stable")[:K]]
-
-
-def best_first(hits: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
-    """Those that tie by their keys, so that it does not matter where a score was computed."""
-    return sorted(hits, key=lambda hit: (-round(hit[1] / TIE), hit[0]))

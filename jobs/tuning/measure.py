@@ -38,12 +38,12 @@ Search = Callable[[list, int, dict[str, int]], Found]
 class Answers:
     """A query set's answers.
 
-    hits: K of each query, with the setting's own parameters, best first. recall: by depth, of each query, without
-    depths that take other parameters (HNSW's ef is at least the number of hits); intervals: the same as means.
-    exact_share: how many hits have the score that exact search gives them.
+    ids: of its K hits, with the setting's own parameters. recall: by depth, of each query, without depths that take
+    other parameters (HNSW's ef is at least the number of hits); intervals: the same as means. exact_share: how many
+    hits have the score that exact search gives them.
     """
 
-    hits: Found
+    ids: list[list[str]]
     recall: Mapping[int, np.ndarray]
     intervals: Mapping[int, Interval]
     exact_share: float
@@ -166,25 +166,21 @@ def batched(search: Search, setting: Setting, queries: QuerySet, k: int) -> Foun
 def answered(near: Found, deep: Found | None, judged: Judged, seed: int) -> Answers:
     """near: K hits of each query. deep: DEEPEST; None where this setting does not give so many."""
     queries, truth = judged.queries, judged.truth
-    hits = without_own(near, queries.own)
-    recall = {depth: recalls(keys_of(hits), truth, depth) for depth in DEPTHS if depth <= K}
+    near_ids = without_own(near, queries.own)
+    recall = {depth: recalls(near_ids, truth, depth) for depth in DEPTHS if depth <= K}
     if deep is not None:
-        deep_keys = keys_of(without_own(deep, queries.own))
-        recall |= {depth: recalls(deep_keys, truth, depth) for depth in DEPTHS if depth > K}
+        deep_ids = without_own(deep, queries.own)
+        recall |= {depth: recalls(deep_ids, truth, depth) for depth in DEPTHS if depth > K}
     return Answers(
-        hits,
+        near_ids,
         recall,
         {depth: interval(values, seed, 1 / depth) for depth, values in recall.items()},
         exact_share(near, truth),
     )
 
 
-def without_own(found: Found, own: Sequence[str | None]) -> Found:
-    return [[(key, score) for key, score in hits if key != mine] for hits, mine in zip(found, own, strict=True)]
-
-
-def keys_of(found: Found) -> list[list[str]]:
-    return [[key for key, _ in hits] for hits in found]
+def without_own(found: Found, own: Sequence[str | None]) -> list[list[str]]:
+    return [[key for key, _ in hits if key != mine] for hits, mine in zip(found, own, strict=True)]
 
 
 def exact_share(found: Found, truth: Sequence[Neighbours]) -> float:

@@ -13,9 +13,7 @@ from ...udfs.embed import embedder
 from ..errors import ConfigurationError
 from ..lake.lake import Lake
 from ..lake.tables import EMBEDDINGS
-from ..mirror import rows_by
 from ..settings import Settings
-from ..vectors.segments import LEAST_INDEXED_ROWS
 from .questions import Question, read_questions
 
 SAMPLED, QUESTIONS = "sampled", "questions"
@@ -54,30 +52,17 @@ def sampled(lake: Lake, version: int, count: int, seed: int) -> QuerySet:
 
     Fewer than `count` where that would be too many of the rows.
     """
-    embeddings = lake.tables.read(EMBEDDINGS, version)
-    rows_of = rows_by(embeddings, F.col("partition"))
-    if sum(rows_of.values()) < LEAST_ROWS:
+    embeddings = lake.tables.read(EMBEDDINGS, version).select("chunk_id", "vector")
+    there = embeddings.count()
+    if there < LEAST_ROWS:
         raise ConfigurationError(
             f"There is nothing to tune: `embeddings` has fewer than {LEAST_ROWS} rows. Run `lakevec run --once`."
         )
-    ranges = ranges_to_sample(rows_of)
-    most = sum(rows_of[each] for each in ranges) // ROWS_PER_QUERY
     by_seed = F.sha2(F.concat(F.lit(f"{seed} "), "chunk_id"), 256)
-    there = embeddings.where(F.col("partition").isin(ranges)).orderBy(by_seed)
-    rows = there.limit(min(count, most)).select("chunk_id", "vector").toArrow()
+    rows = embeddings.orderBy(by_seed).limit(min(count, there // ROWS_PER_QUERY)).toArrow()
     keys = rows.column("chunk_id").to_pylist()
     vectors = np.array(rows.column("vector").to_pylist(), np.float32)
     return QuerySet(SAMPLED, keys, vectors, keys, digest_of(keys), f"{len(keys)} passages, seed {seed}")
-
-
-def ranges_to_sample(rows_of: Mapping[str, int]) -> list[str]:
-    """The ranges that passages may be taken from: without them, each still has an index if it has one with them.
-
-    All, where there are no others. Chance may take twice as many of a range's rows as of all.
-    """
-    left = {each: rows - 2 * rows // ROWS_PER_QUERY for each, rows in rows_of.items()}
-    sound = [each for each, rows in rows_of.items() if not left[each] < LEAST_INDEXED_ROWS <= rows]
-    return sorted(sound if sum(rows_of[each] for each in sound) >= LEAST_ROWS else rows_of)
 
 
 def held_out(sets: Sequence[QuerySet]) -> tuple[list[QuerySet], list[str]]:

@@ -150,7 +150,7 @@ class Sweeping:
         if self.documents is None:
             return {}
         answers = found.answers[self.documents.queries.name]
-        by_question = self.documents.quality(answers.hits)
+        by_question = self.documents.quality(answers.ids)
         self.quality[setting.name] = averages(by_question)
         return quality_metrics(by_question, self.seed)
 

@@ -160,9 +160,6 @@ def test_a_sweep_measures_logs_and_chooses_and_leaves_nothing_behind(embedded, t
         key: champion[name] for key, name in (("type", "index_type"), ("build", "build"), ("search", "search"))
     }
     assert set(report["ndcg_at_10"]) == {"exact", "champion"}
-    assert exact.metrics["ndcg_at_10"] == parent.data.metrics["exact_ndcg_at_10"] == report["ndcg_at_10"]["exact"]
-    assert all(run.data.metrics["index_bytes"] > 0 for name, run in by_name.items() if name != "FLAT")
-    assert any(name.startswith("system/") for name in parent.data.metrics)
     reasons = {each["index_type"]: each["reason"] for each in report["skipped"]}
     assert reasons["IVF_SQ8"] == "nprobe 32 is more than nlist 16"
     assert "without GPUs" in reasons["GPU_IVF_FLAT"]

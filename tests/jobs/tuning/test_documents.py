@@ -23,23 +23,9 @@ def judged(judgements: dict) -> QuerySet:
 
 def test_questions_that_name_a_document_differently_both_find_it(lake):
     documents = Documents(lake, 1, judged({"by uri": {"/s/a/1.txt": 1}, "by stem": {"1": 1}, "gone": {"9": 1}}))
-    found = documents.quality([[("p1", 1.0)], [("p2", 1.0), ("p1", 0.5)], [("p1", 1.0)]])
+    found = documents.quality([["p1"], ["p2", "p1"], ["p1"]])
     assert {question: each["mrr_at_10"] for question, each in found.items()} == {"by uri": 1, "by stem": 0.5, "gone": 0}
     assert documents.missing == 1
-
-
-@pytest.mark.parametrize("away", [[], ["p1"], ["p2", "p3"], ["p1", "p2", "p3"]])
-def test_quality_is_that_of_the_whole_table_whichever_passages_were_held_out(lake, away):
-    vectors = {"p1": [0.6, 0.8], "p2": [1.0, 0.0], "p3": [0.0, 1.0]}
-    queries = judged({"near p2": {"1": 1}, "near p3": {"/s/c/2.txt": 1, "1": 1}})
-    held_out = QuerySet("sampled", away, np.array([vectors[key] for key in away]).reshape(-1, 2), away, "d", "here")
-    # (1, 0) and (0, 1) are asked for.
-    hits = [[(key, vector[place]) for key, vector in vectors.items() if key not in away] for place in (0, 1)]
-
-    found = Documents(lake, 1, queries, held_out).quality(hits)
-
-    assert {question: each["mrr_at_10"] for question, each in found.items()} == {"near p2": 0.5, "near p3": 1}
-    assert found["near p3"]["ndcg_at_10"] == 1
 
 
 def test_a_judgement_that_two_documents_may_be_meant_by_is_refused(lake):

@@ -44,8 +44,8 @@ def test_exact_search_finds_everything_and_no_query_its_own_passage(base):
     found = measure(searching(base, ROWS), Setting("HNSW", {"M": 8}, {"ef": 128}), sets, 0, 0.0)
 
     assert {depth: each.mean for depth, each in found.answers["sampled"].intervals.items()} == {1: 1, 10: 1, 100: 1}
-    assert all(key not in dict(hits) for key, hits in zip("358", found.answers["sampled"].hits, strict=True))
-    assert found.answers["questions"].hits[0][0][0] == "1"
+    assert all(key not in ids for key, ids in zip("358", found.answers["sampled"].ids, strict=True))
+    assert found.answers["questions"].ids[0][0] == "1"
     assert found.answers["sampled"].exact_share == 1.0
     assert found.wrong is None
     assert set(found.qps) == {1, CLIENTS}

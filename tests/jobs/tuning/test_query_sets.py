@@ -1,5 +1,5 @@
 import numpy as np
-from lakevec.jobs.tuning.query_sets import QuerySet, held_out, judgements, ranges_to_sample
+from lakevec.jobs.tuning.query_sets import QuerySet, held_out, judgements
 from lakevec.jobs.tuning.questions import Question
 from structlog.testing import capture_logs
 
@@ -24,9 +24,3 @@ def test_a_question_without_a_relevant_document_is_not_judged_and_that_is_told()
     with capture_logs() as lines:
         judgements([questions[0], questions[2]])
     assert lines == []
-
-
-def test_no_range_loses_its_index_by_what_is_held_out():
-    rows = {"2020": 1023, "2021": 1024, "2022": 1278, "2023": 1279, "2024": 5}
-    assert ranges_to_sample(rows) == ["2020", "2023", "2024"]
-    assert ranges_to_sample({"2021": 1100, "2022": 10}) == ["2021", "2022"]
