@@ -28,10 +28,10 @@ from .tuning.budget import Turns
 from .tuning.champion import mark_applied
 from .tuning.choice import Candidate, Choice
 from .tuning.conclusion import ChampionReport, concluded
-from .tuning.documents import Documents
 from .tuning.estimate import Estimate, search_seconds
 from .tuning.grid import Grid, Ground, Setting, Skipped, check, grid
 from .tuning.measure import answerable
+from .tuning.quality import quality_of
 from .tuning.query_sets import QuerySet, asked, held_out, sampled
 from .tuning.questions import read_questions
 from .tuning.shadow_rows import fill
@@ -216,7 +216,7 @@ def swept(
 ) -> tuple[TuneReport, Choice]:
     """Everything between the parent run's begin and its choice."""
     lake, client = subject.lake, subject.client
-    judged = []
+    judged, quality = [], None
     sets, without = held_out(sets)
     for queries in sets:
         found = exact(lake, subject.version, queries, without)
@@ -226,8 +226,9 @@ def swept(
         if cut := len(queries) - len(judged[-1].queries):
             progress.log("tune.queries_left_out", queries=queries.name, count=cut, more_ties_than=MOST_TIES)
             run.log(run.run_id, {f"queries_{queries.name}_left_out": cut}, {})
+        if judged[-1].queries.judged:
+            quality = quality_of(lake, subject.version, queries, judged[-1].queries, without)
     sets = [each.queries for each in judged]
-    documents = next((Documents(lake, subject.version, each) for each in sets if each.judged), None)
     alias, owner = subject.alias, subject.owner
     staging = subject.settings.load.staging or staging_for(subject.settings)
     for name in drop_left_over(client, alias, owner, staging):
@@ -257,7 +258,7 @@ def swept(
         scales = scales_for(subject.settings, client, name, lake.model.dimension)
         sweeping = Sweeping(
             client, name, rows, judged, tried, Turns(tried.builds, seconds_of, minutes), estimate, subject.promise,
-            scales, run, progress, seed, documents, len(without),
+            scales, run, progress, seed, quality, len(without),
         )  # fmt: skip
         sweeping.skipped += tried.skipped
         sweeping.all()

@@ -11,7 +11,6 @@ from ..errors import LakevecError
 from ..vectors.index import VectorIndex
 from .champion import Registered, register, registered_name
 from .choice import Choice, choose
-from .grid import K
 from .measures import averages
 from .plots import pareto_plots
 from .subject import Subject
@@ -57,13 +56,12 @@ def concluded(subject: Subject, sweeping: Sweeping, run: Sweep) -> Conclusion:
             f"Nothing could be measured, so nothing is chosen. {reasons}. See run {run.run_id} in MLflow."
         )
     exact_quality = None
-    if documents := sweeping.documents:
-        judged = next(each for each in sweeping.sets if each.queries is documents.queries)
-        by_question = documents.quality([each.keys[:K] for each in judged.truth])
+    if sweeping.quality:
+        by_question = sweeping.quality.of_exact()
         exact_quality = averages(by_question)
         run.log(
             run.run_id,
-            {"judged_documents_missing": documents.missing},
+            {"judged_documents_missing": sweeping.quality.documents.missing},
             {f"exact_{name}": value for name, value in quality_metrics(by_question, sweeping.seed).items()},
         )
     candidate = choice.candidate
@@ -92,7 +90,7 @@ def concluded(subject: Subject, sweeping: Sweeping, run: Sweep) -> Conclusion:
     registered = register(run.client, registered_name(subject.settings, subject.lake), candidate.run_id, index, facts)
     quality = None
     if exact_quality:
-        quality = {"exact": exact_quality["ndcg_at_10"], "champion": sweeping.quality[setting.name]["ndcg_at_10"]}
+        quality = {"exact": exact_quality["ndcg_at_10"], "champion": sweeping.qualities[setting.name]["ndcg_at_10"]}
     return Conclusion(choice, champion_report(choice, registered), quality)
 
 

@@ -13,7 +13,10 @@ from ...udfs.embed import embedder
 from ..errors import ConfigurationError
 from ..lake.lake import Lake
 from ..lake.tables import EMBEDDINGS
+from ..mirror import rows_by
 from ..settings import Settings
+from ..vectors.segments import LEAST_INDEXED_ROWS
+from .measures import LEAST_DECIDING
 from .questions import Question, read_questions
 
 SAMPLED, QUESTIONS = "sampled", "questions"
@@ -50,19 +53,34 @@ class QuerySet:
 def sampled(lake: Lake, version: int, count: int, seed: int) -> QuerySet:
     """Passages, chosen by their ids and the seed alone: the same ones however the table's files lie.
 
-    Fewer than `count` where that would be too many of the rows.
+    Fewer than `count` where that would be too many of the rows, or would take its index from a partition.
     """
-    embeddings = lake.tables.read(EMBEDDINGS, version).select("chunk_id", "vector")
-    there = embeddings.count()
+    embeddings = lake.tables.read(EMBEDDINGS, version).select("chunk_id", "partition", "vector")
+    rows_of = rows_by(embeddings, F.col("partition"))
+    there = sum(rows_of.values())
     if there < LEAST_ROWS:
         raise ConfigurationError(
             f"There is nothing to tune: `embeddings` has fewer than {LEAST_ROWS} rows. Run `lakevec run --once`."
         )
     by_seed = F.sha2(F.concat(F.lit(f"{seed} "), "chunk_id"), 256)
     rows = embeddings.orderBy(by_seed).limit(min(count, there // ROWS_PER_QUERY)).toArrow()
+    spared = sparing(rows.column("partition").to_pylist(), rows_of)
+    if len(spared) >= min(LEAST_DECIDING, len(rows)):
+        rows = rows.take(spared)
     keys = rows.column("chunk_id").to_pylist()
     vectors = np.array(rows.column("vector").to_pylist(), np.float32)
     return QuerySet(SAMPLED, keys, vectors, keys, digest_of(keys), f"{len(keys)} passages, seed {seed}")
+
+
+def sparing(chosen: Sequence[str], rows_of: Mapping[str, int]) -> list[int]:
+    """Which of the chosen rows can be held out of their partitions without leaving too few for an index where there are
+    enough. chosen: each row's partition. rows_of: rows of each partition."""
+    left, kept = dict(rows_of), []
+    for number, name in enumerate(chosen):
+        if left[name] != LEAST_INDEXED_ROWS:
+            left[name] -= 1
+            kept.append(number)
+    return kept
 
 
 def held_out(sets: Sequence[QuerySet]) -> tuple[list[QuerySet], list[str]]:

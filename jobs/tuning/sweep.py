@@ -18,11 +18,11 @@ from ..vectors.partitions import Generation
 from ..vectors.weight import Scales, Weight
 from .budget import Turns
 from .choice import Candidate, Promise
-from .documents import Documents
 from .estimate import Estimate
 from .grid import Grid, Setting, Skipped
 from .measure import CLIENTS, Answers, Judged, Measurement, Search, measure
 from .measures import averages, interval
+from .quality import Quality
 from .query_sets import SAMPLED
 from .shadow_rows import wait_until_seen
 from .tracking import Sweep
@@ -33,8 +33,8 @@ INDEXED_SECONDS = 120.0
 @dataclass
 class Sweeping:
     """What a sweep works on, and what it has found. rows: of the shadow's partitions. sets: query sets with
-    their exact answers, the timed one first. documents: of the judged set. held_out: passages that the shadow does not
-    have, and the live collection has."""
+    their exact answers, the timed one first. quality: how good the judged set's answers are. held_out: passages that
+    the shadow does not have, and the live collection has."""
 
     client: MilvusClient
     name: str
@@ -48,12 +48,12 @@ class Sweeping:
     run: Sweep
     progress: Progress
     seed: int
-    documents: Documents | None = None
+    quality: Quality | None = None
     held_out: int = 0
     candidates: list[Candidate] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     table: list[dict[str, Any]] = field(default_factory=list)
-    quality: dict[str, dict[str, float]] = field(default_factory=dict)
+    qualities: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def all(self) -> None:
         """Build and search until nothing is left, or the time is spent."""
@@ -147,11 +147,11 @@ class Sweeping:
 
     def judged(self, setting: Setting, found: Measurement) -> dict[str, float]:
         """How good the answers to judged questions are, beside how many of the exact ones they are."""
-        if self.documents is None:
+        if self.quality is None:
             return {}
-        answers = found.answers[self.documents.queries.name]
-        by_question = self.documents.quality(answers.ids)
-        self.quality[setting.name] = averages(by_question)
+        answers = found.answers[self.quality.documents.queries.name]
+        by_question = self.quality.of(answers.ids)
+        self.qualities[setting.name] = averages(by_question)
         return quality_metrics(by_question, self.seed)
 
     def skip(self, setting: Setting, reason: str) -> None:

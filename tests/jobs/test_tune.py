@@ -24,7 +24,7 @@ from lakevec.jobs.tuning.choice import Candidate, Choice, Promise
 from lakevec.jobs.tuning.conclusion import ChampionReport
 from lakevec.jobs.tuning.grid import Setting
 from lakevec.jobs.tuning.measures import Interval
-from lakevec.jobs.tuning.query_sets import digest_of, sampled
+from lakevec.jobs.tuning.query_sets import asked, digest_of, sampled
 from lakevec.jobs.tuning.subject import Subject
 from lakevec.jobs.vectors.collection import Owner, aliased
 from lakevec.jobs.vectors.connection import MilvusAddress, connect
@@ -39,6 +39,7 @@ from typer.testing import CliRunner
 ROWS_OF = {"2023": 1500, "2024": 200}
 QUERIES = 60
 COARSE = Candidate(Setting("IVF_FLAT", {"nlist": 16}, {"nprobe": 1}), Interval(1, 1, 1), 1, 1, 1)
+WORDS = ["snow", "violin", "copper", "glacier", "pension", "theorem", "orchard", "ferry", "comet", "tariff", "vaccine"]
 GRID = "{FLAT: {}, IVF_SQ8: {nlist: [16], nprobe: [1, 16, 32]}, GPU_IVF_FLAT: {}}"
 
 
@@ -194,6 +195,45 @@ def test_a_sweep_measures_logs_and_chooses_and_leaves_nothing_behind(embedded, t
     assert last.info.status == "KILLED"
     # The exact answers were there already.
     assert last.data.metrics["truth_seconds_sampled"] == 0
+
+
+def test_another_seed_gives_judged_questions_the_same_exact_quality_and_the_former_champion_stays_as_previous(
+    embedded, tmp_path
+):
+    """What is held out, a tenth of the rows, is not taken from the quality that readers of the whole table have."""
+    lake, version = embedded.lake(), embedded.lake().tables.version(EMBEDDINGS)
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text("\n".join(json.dumps({"query": word}) for word in WORDS))
+    rows = passages(lake.model.dimension)
+    vectors = np.array([row[EMBEDDINGS.schema.names.index("vector")] for row in rows], np.float32)
+    nearest = np.argsort(-(asked(lake, embedded.settings, str(questions)).vectors @ vectors.T), axis=1)
+    # Relevant: the second of the exact answers, the fifth, and one that is none of the ten.
+    relevant = [{str(row[place]): 1 for place in (1, 4, 40)} for row in nearest]
+    questions.write_text(
+        "\n".join(json.dumps({"query": word, "relevant": each}) for word, each in zip(WORDS, relevant, strict=True))
+    )
+    tuning = {"queries": sum(ROWS_OF.values()) // 10, "grid": {"FLAT": {}}}
+    settings = embedded.settings.model_copy(update={"tune": embedded.settings.tune.model_copy(update=tuning)})
+
+    first, second = (tune(settings, str(questions), seed=seed, progress=Progress(False)) for seed in (1, 2))
+
+    # By places of the relevant ones, in the ideal order 1, 2 and 3.
+    gains = 1 / np.log2(np.arange(2, 12))
+    by_hand = (gains[1] + gains[4]) / gains[:3].sum()
+    assert first.ndcg_at_10 == second.ndcg_at_10
+    assert first.ndcg_at_10["exact"] == first.ndcg_at_10["champion"] == pytest.approx(by_hand)
+    mlflow = MlflowClient(f"sqlite:///{tmp_path}/lake-mlflow.db")
+    [flat, _] = mlflow.search_runs([first.experiment_id], "params.index_type = 'FLAT'")
+    assert flat.data.metrics["questions_recall_at_10"] == 1.0
+    good = {rows[number][0] for number in nearest[:, [1, 4]].ravel()}
+    assert all(good & set(sampled(lake, version, tuning["queries"], seed).ids) for seed in (1, 2))
+
+    version_behind = {
+        alias: mlflow.get_model_version_by_alias(first.champion.registered, alias).version
+        for alias in ("champion", "previous")
+    }
+    assert version_behind == {"champion": second.champion.version, "previous": first.champion.version}
+    assert first.champion.version != second.champion.version
 
 
 @pytest.mark.slow
