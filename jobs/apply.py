@@ -26,7 +26,7 @@ from .load import load
 from .mirror import Mirror, lake_rows
 from .progress import Progress
 from .settings import Settings
-from .tuning.choice import Candidate, Promise
+from .tuning.choice import TOO_FEW, Candidate, Promise
 from .tuning.grid import Setting
 from .tuning.measure import CLIENTS, WARM_UP, Judged, answerable, measure
 from .tuning.query_sets import QuerySet
@@ -41,23 +41,26 @@ from .vectors.partitions import Generation
 from .vectors.plan import RangeAction, partition_limit, waves
 from .vectors.routes import Routes, publish, read_routes
 from .vectors.successor import drop_unrouted, make_successor
+from .vectors.weight import Scales, scales_for
 
 INDEXED_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
 class ApplyReport:
-    """applied: whether readers search the chosen index now. What was measured on the live collection; why."""
+    """applied: whether readers search the chosen index now; why. What was measured on the live collection; None where
+    nothing was."""
 
     applied: bool
-    recall_at_10: float
-    ci_low: float
-    ci_high: float
-    p99_ms: float
-    qps: float
-    collection: str
     why: str
-    seconds: float
+    seconds: float = 0.0
+    collection: str | None = None
+    recall_at_10: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    p99_ms: float | None = None
+    qps: float | None = None
+    memory_bytes: int | None = None
 
 
 def apply(
@@ -92,11 +95,12 @@ def apply(
         else:
             place = settings.load.staging or staging
             new, made = built(lake, settings, address, client, owner, old, index, place, progress)
-        bare = wait_until_served(client, new, chosen.build_seconds)
+        scales = scales_for(settings, client, new.collection, lake.model.dimension)
+        bare, memory = wait_until_served(client, new, chosen.build_seconds, scales)
         warm_up(client, new, sets[0])
         publish(client, alias, new)
         progress.log("tune.switched", collection=new.collection, index=chosen.setting.name)
-        proved, why = prove(client, new, chosen, promise, sets, seed, bare)
+        proved, why = prove(client, new, chosen, promise, sets, seed, bare, memory)
         if why is None:
             point_alias(client, alias, new.collection)
     except BaseException:
@@ -113,21 +117,21 @@ def apply(
         drop_drained(client, alias, owner)
     return ApplyReport(
         why is None,
+        f"{why}; the index before it is live again" if why else f"measured on the live collection, it keeps {promise}",
+        round(time.monotonic() - begun, 3),
+        (old if why else new).collection,
         proved.recall.mean,
         proved.recall.low,
         proved.recall.high,
         proved.p99_ms,
         proved.qps,
-        (old if why else new).collection,
-        f"{why}; the index before it is live again" if why else f"measured on the live collection, it keeps {promise}",
-        round(time.monotonic() - begun, 3),
+        proved.memory,
     )
 
 
-def not_applied(each: Candidate, why: str) -> ApplyReport:
-    """Where there is nothing that should be live: the sweep's own figures, and why."""
-    figures = each.recall.mean, each.recall.low, each.recall.high, each.p99_ms, each.qps
-    return ApplyReport(False, *figures, "", f"{why} Nothing was applied.", 0.0)
+def not_applied(why: str) -> ApplyReport:
+    """Where nothing was live that could be measured: why."""
+    return ApplyReport(False, f"{why} Nothing was applied.")
 
 
 def take_back(client: MilvusClient, alias: str, old: Routes, owner: Owner) -> None:
@@ -179,8 +183,9 @@ def built(
     return replace(old, collection=name, index=index, generations=dict.fromkeys(desired, 1)), made
 
 
-def wait_until_served(client: MilvusClient, routes: Routes, build_seconds: float) -> float:
-    """Return when readers are served from the index; the share of rows that are in segments too small for one.
+def wait_until_served(client: MilvusClient, routes: Routes, build_seconds: float, scales: Scales) -> tuple[float, int]:
+    """Return when readers are served from the index: the share of rows that are in segments too small for one, and the
+    bytes of memory that all take.
 
     build_seconds: that the index took on the shadow. Raises BuildFailed or BuildStalled where that does not come.
     """
@@ -193,7 +198,8 @@ def wait_until_served(client: MilvusClient, routes: Routes, build_seconds: float
     )
     if wrong:
         raise shadow.BuildFailed(f"Its index is not what readers would be served from: {wrong}.")
-    return min(1.0, sum(each.rows for each in found if not each.is_indexed) / max(1, total))
+    bare = min(1.0, sum(each.rows for each in found if not each.is_indexed) / max(1, total))
+    return bare, scales.weigh(routes.index, found).memory_bytes
 
 
 def warm_up(client: MilvusClient, routes: Routes, judged: Judged) -> None:
@@ -211,21 +217,24 @@ def prove(
     sets: Sequence[Judged],
     seed: int,
     bare: float,
+    memory: int,
 ) -> tuple[Candidate, str | None]:
     """What the live collection gives, and what of the promise it misses; None where it keeps it.
 
-    bare: the share of its rows in segments too small for an index.
+    bare: the share of its rows in segments too small for an index. memory: bytes that it takes.
     """
     setting = Setting(routes.index.type, routes.index.build, routes.index.search)
     measured = measure(searching(client, routes.collection, routes.live), setting, sets, seed, bare)
     deciding = measured.deciding
-    proved = replace(chosen, recall=deciding, p99_ms=measured.p99_ms, qps=measured.qps[CLIENTS])
+    proved = replace(chosen, recall=deciding, p99_ms=measured.p99_ms, qps=measured.qps[CLIENTS], memory=memory)
     if measured.wrong:
         return proved, measured.wrong
+    if deciding.few:
+        return proved, TOO_FEW
     if not proved.keeps(promise):
         return proved, (
             f"measured on the live collection, it misses {promise}: recall@10 {deciding.mean:.4f} (from "
-            f"{deciding.low:.4f}), 99 of 100 searches within {proved.p99_ms:.1f} ms"
+            f"{deciding.low:.4f}), 99 of 100 searches within {proved.p99_ms:.1f} ms, {proved.memory:,} bytes"
         )
     return proved, None
 

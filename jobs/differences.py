@@ -1,6 +1,8 @@
 """What differs between a listing of the source and `files`, and which of it is taken in next."""
 
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pyspark.sql import DataFrame
@@ -8,6 +10,9 @@ from pyspark.sql import functions as F
 
 from ..udfs.documents import Forgotten
 from .lake.source import FileTooLarge, NameNotUtf8
+
+# So few differing files are sorted on the driver.
+FEW = 1_000
 
 # Errors of reading that do not pass while size and time stay the same.
 LASTING = [FileTooLarge.__name__, NameNotUtf8.__name__]
@@ -58,6 +63,44 @@ def differences(listing: DataFrame, files: DataFrame, patience: bool = False) ->
         .where("change is not null")
         .drop("is_listed", "is_known", "was_unread", "known_modified_at", "is_forgotten", "is_known_gone")
     )
+
+
+@dataclass(frozen=True)
+class Differing:
+    """Rows of `differences`. number: of each change; few: the rows themselves, where they are few."""
+
+    rows: DataFrame
+    number: Mapping[str, int]
+    few: list[dict[str, Any]] | None = None
+
+    @classmethod
+    def of(cls, rows: DataFrame) -> "Differing":
+        """Of materialised rows."""
+        few = rows.limit(FEW + 1).toArrow().to_pylist()
+        if len(few) <= FEW:
+            return cls(rows, Counter(row["change"] for row in few), few)
+        return cls(rows, {row["change"]: row["count"] for row in rows.groupBy("change").count().collect()})
+
+    @property
+    def gone(self) -> int:
+        return self.number.get("gone", 0)
+
+    @property
+    def waiting(self) -> int:
+        """Files to take in."""
+        return sum(self.number.values()) - self.gone
+
+    def newest(self, number: int, after: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+        """So many of the files to take in, the newest first, from behind the file `after` on."""
+        if self.few is None:
+            return newest(self.rows, number, after)
+        waiting = sorted((row for row in self.few if row["change"] != "gone"), key=place)
+        return [row for row in waiting if after is None or place(row) > place(after)][:number]
+
+
+def place(row: Mapping[str, Any]) -> tuple[float, str]:
+    """The newest first, those of one moment by their uris."""
+    return -row["modified_at"].timestamp(), row["uri"]
 
 
 def forgotten_bytes(files: DataFrame) -> dict[str, tuple[Forgotten, ...]]:

@@ -5,17 +5,16 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
-import pandas as pd
+import pyarrow as pa
 from py4j.protocol import Py4JError
-from pyspark import TaskContext
 from pyspark.errors import PySparkException
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ..udfs.embed import vectors_in
-from ..udfs.model import Compute, Model
+from ..udfs.embed import with_vectors
 from .flow import Flow, turn
 from .lake.changes import Keys, apply, keys_of, last_changes, reconcile, without_parent
+from .lake.gpus import device_of_task, profile_of_tasks, tasks_per_gpu
 from .lake.lake import Lake
 from .lake.ranges import range_of
 from .lake.session import materialised, parallel_tasks, workers_of_their_own
@@ -66,8 +65,9 @@ def embed(lake: Lake, settings: Settings, progress: Progress, flow: Flow | None 
         begun = flow.begun(flow.chunks) if flow else 0
         changed = materialised(last_changes(feed, "chunk_id"))
         wanted, keys = changed.where("not deleted"), keys_of(changed, "chunk_id", "content_hash")
-        embedded = embed_missing(lake, wanted, keys, settings, progress, pieces, flow)
-        desired = embeddings_of(wanted, vectors_for(lake, keys), lake.model.id, lake.granularity)
+        embedded, made = embed_missing(lake, wanted, keys, settings, progress, pieces, flow)
+        vectors = made if made is not None else vectors_for(lake, keys)
+        desired = embeddings_of(wanted, vectors, lake.model.id, lake.granularity)
         present = keys.among(lake.tables.read(EMBEDDINGS), "chunk_id")
         merged = apply(lake.tables, EMBEDDINGS, reconcile(desired, present, EMBEDDINGS))
         written = merged["insert"] + merged["update"]
@@ -116,17 +116,20 @@ def embed_missing(
     progress: Progress,
     pieces: Pieces,
     flow: Flow | None = None,
-) -> int:
-    """Embed the texts that have no vector yet, piece by piece into `vectors`. Gives their number.
+) -> tuple[int, DataFrame | None]:
+    """Embed the texts that have no vector yet, piece by piece into `vectors`. Gives their number, and
+    (content_hash, vector) where those are the vectors of all chunks and few.
 
     keys: with the content_hash of all chunks. A piece is committed before the next begins, so that a
     crash keeps what was done. Raises StreamEndedError between two pieces when `flow` is stopping.
     """
     known = lake.tables.read(VECTORS).where(F.col("model_id") == lake.model.id).select("content_hash")
-    texts = chunks.select("content_hash", F.concat("prefix", "text").alias("embedded")).dropDuplicates(["content_hash"])
+    texts = chunks.select("content_hash", F.concat("prefix", "text").alias("text")).dropDuplicates(["content_hash"])
     missing = materialised(texts.join(keys.among(known, "content_hash"), "content_hash", "left_anti"))
     number = missing.count()
-    to_vector = embedding_udf(lake.model, settings.compute)
+    to_vectors = embedding(lake, settings)
+    is_all_missing = keys.few is not None and number == len({row["content_hash"] for row in keys.few})
+    made = None
     with progress.task("embed", "chunks", number) as advance:
         first = 0
         while number and first < HASH_RANGES:
@@ -140,15 +143,19 @@ def embed_missing(
             if not embedded:
                 continue
             with model_workers(lake):
-                vectors = piece.repartition(min(pieces.tasks, embedded)).select(
-                    "content_hash", F.lit(lake.model.id).alias("model_id"), to_vector("embedded").alias("vector")
+                vectors = to_vectors(piece.repartition(min(pieces.tasks, embedded))).select(
+                    "content_hash", F.lit(lake.model.id).alias("model_id"), "vector"
                 )
             with flow.model_in_use if flow else nullcontext():
                 begun = time.monotonic()
+                if is_all and is_all_missing:
+                    # To find a few among all again takes longer than to keep them.
+                    vectors = materialised(vectors)
+                    made = vectors.select("content_hash", "vector")
                 lake.tables.append(VECTORS, vectors)
                 pieces.took(embedded, time.monotonic() - begun)
             advance(embedded)
-    return number
+    return number, made
 
 
 def model_workers(lake: Lake) -> AbstractContextManager[None]:
@@ -158,18 +165,19 @@ def model_workers(lake: Lake) -> AbstractContextManager[None]:
 def keep_loaded(lake: Lake, settings: Settings, progress: Progress, flow: Flow) -> None:
     """Load the model before the first text comes, and keep it: Spark ends workers that rest for a minute."""
     tasks = parallel_tasks(lake.tables.spark)
-    to_vector = embedding_udf(lake.model, settings.compute)
+    to_vectors = embedding(lake, settings)
     while not flow.stopping.is_set():
         with model_workers(lake):
-            texts = (
-                lake.tables.spark.range(0, tasks, 1, tasks).select(F.lit(".").alias("text")).select(to_vector("text"))
+            texts = lake.tables.spark.range(0, tasks, 1, tasks).select(
+                F.lit("").alias("content_hash"), F.lit(".").alias("text")
             )
+            vectors = to_vectors(texts)
         # Two jobs at once would have twice as many workers started, each with a model of its own.
         if not flow.model_in_use.acquire(blocking=False):
             flow.rest(1.0)
             continue
         try:
-            texts.write.format("noop").mode("overwrite").save()
+            vectors.write.format("noop").mode("overwrite").save()
         # The stage meets it as well, and is begun again; so this must not end.
         except (PySparkException, Py4JError) as error:
             progress.log("model.not_loaded", reason=str(error).partition("\n")[0])
@@ -187,21 +195,20 @@ def hash_at(place: int) -> str:
     return f"{place:08x}" if place < HASH_RANGES else "g"
 
 
-def embedding_udf(model: Model, compute: Compute) -> Callable[[str], Column]:
-    """An iterator pandas UDF from text to unit vector; the model loads once per Python worker."""
+def embedding(lake: Lake, settings: Settings) -> Callable[[DataFrame], DataFrame]:
+    """A transform from (content_hash, text) to (content_hash, vector); the model loads once per Python worker."""
+    spark, model, compute = lake.tables.spark, lake.model, settings.compute
+    profile = profile_of_tasks(spark, settings.gpu.tasks)
+    share = compute.memory_fraction / tasks_per_gpu(spark, settings.gpu.tasks)
 
-    def to_vectors(texts: Iterator[pd.Series]) -> Iterator[pd.Series]:
-        return vectors_in(texts, model, replace(compute, device=device_of_task() or compute.device))
+    def embedded(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        device = device_of_task() or compute.device
+        return with_vectors(batches, model, replace(compute, device=device, memory_fraction=share))
 
-    # pandas_udf reads the annotations to know which kind of function it is.
-    return F.pandas_udf(to_vectors, "array<float>")  # pyright: ignore[reportCallIssue, reportArgumentType]
+    def transform(texts: DataFrame) -> DataFrame:
+        return texts.mapInArrow(embedded, "content_hash string, vector array<float>", profile=profile)
 
-
-def device_of_task() -> str | None:
-    """The GPU that Spark gave this task, where its resources are scheduled."""
-    context = TaskContext.get()
-    gpu = context.resources().get("gpu") if context else None
-    return f"cuda:{gpu.addresses[0]}" if gpu else None
+    return transform
 
 
 def vectors_for(lake: Lake, keys: Keys) -> DataFrame:

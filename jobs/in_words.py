@@ -135,8 +135,10 @@ def print_tuned(report: Any) -> None:
     if report.applied:
         done = report.applied
         print(f"{'applied' if done.applied else 'NOT APPLIED'}: {done.why}")
-        live = f"{done.recall_at_10:.4f} ({done.ci_low:.4f} to {done.ci_high:.4f})"
-        print(f"live: recall@10 {live}, p99 {done.p99_ms:.1f} ms; {done.seconds:.0f} s")
+        if done.recall_at_10 is not None:
+            live = f"{done.recall_at_10:.4f} ({done.ci_low:.4f} to {done.ci_high:.4f})"
+            memory = f"{done.memory_bytes / 2**20:,.1f} MiB"
+            print(f"live: recall@10 {live}, p99 {done.p99_ms:.1f} ms, {memory}; {done.seconds:.0f} s")
     if report.ndcg_at_10:
         print("nDCG@10: " + ", ".join(f"{name} {value:.4f}" for name, value in report.ndcg_at_10.items()))
     print(

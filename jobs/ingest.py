@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
 from ..udfs.documents import Forgotten, Limits, documents_of
-from .differences import differences, forgotten_bytes, newest
+from .differences import Differing, differences, forgotten_bytes
 from .errors import LakevecError, SourceError
 from .flow import Flow, turn
 from .guard import Guard, guard_of, known_files, note_held_back
@@ -130,18 +130,14 @@ class Ingest:
             arrived_after = self.known_until or listed_before or listed_at
             # Where no file matched, no row tells how long the walk took.
             due = self.flow.next_listing(began, walk_seconds or time.monotonic() - began) if self.flow else None
-            if self.is_as_before(content):
-                rows, number = listing, {}
-            else:
-                rows, number = self.compared(listing, content)
-            self.done.changes += sum(number.values()) - number.get("unread", 0)
-            waiting = sum(number.values()) - number.get("gone", 0)
-            forgotten = forgotten_bytes(self.lake.tables.read(FILES)) if waiting else {}
-            if number.get("gone"):
-                self.remove_gone(rows, number["gone"])
+            differing = Differing(listing, {}) if self.is_as_before(content) else self.compared(listing, content)
+            self.done.changes += sum(differing.number.values()) - differing.number.get("unread", 0)
+            forgotten = forgotten_bytes(self.lake.tables.read(FILES)) if differing.waiting else {}
+            if differing.gone:
+                self.remove_gone(differing.rows, differing.gone)
             else:
                 self.hold_back(0, None)
-        is_worked_off = not waiting or self.take_in(rows, waiting, forgotten, arrived_after, listed_at, due)
+        is_worked_off = not differing.waiting or self.take_in(differing, forgotten, arrived_after, listed_at, due)
         self.known_until = listed_at if is_worked_off else arrived_after
         if self.flow and due:
             self.flow.stopping.wait(max(0.0, due - time.monotonic()))
@@ -153,13 +149,13 @@ class Ingest:
         equal, compared_at = self.equal
         return equal == content and time.monotonic() - compared_at < COMPARE_SECONDS
 
-    def compared(self, listing: DataFrame, content: Decimal | None) -> tuple[DataFrame, dict[str, int]]:
-        """The files that differ from what is known, and their numbers by change."""
+    def compared(self, listing: DataFrame, content: Decimal | None) -> Differing:
+        """The files that differ from what is known."""
         # In a continuous run listings follow each other closely: what could not be read waits a while.
         rows = materialised(differences(listing, self.lake.tables.read(FILES), patience=self.flow is not None))
-        number = {row["change"]: row["count"] for row in rows.groupBy("change").count().collect()}
-        self.equal = None if number else (content, time.monotonic())
-        return rows, number
+        differing = Differing.of(rows)
+        self.equal = None if differing.number else (content, time.monotonic())
+        return differing
 
     def remove_gone(self, rows: DataFrame, gone: int) -> None:
         problem = self.guard.implausible_loss(rows, gone, known_files(self.lake.tables.read(FILES)).count())
@@ -184,15 +180,14 @@ class Ingest:
 
     def take_in(
         self,
-        rows: DataFrame,
-        waiting: int,
+        differing: Differing,
         forgotten: Mapping[str, tuple[Forgotten, ...]],
         arrived_after: datetime | None,
         listed_at: datetime | None,
         due: float | None,
     ) -> bool:
         """Take files in piece by piece, the newest first. Gives whether none was left for the next listing."""
-        most = self.settings.ingest.max_files
+        most, waiting = self.settings.ingest.max_files, differing.waiting
         taken, size = 0, min(FIRST_PIECE, most)
         last: Mapping[str, Any] | None = None
         with self.progress.task("ingest", "files", waiting) as advance:
@@ -205,7 +200,7 @@ class Ingest:
                     if not size:
                         return False
                 begun = time.monotonic()
-                piece = newest(rows, size, last)
+                piece = differing.newest(size, last)
                 with turn(self.flow, "ingest"):
                     self.ingest_piece(piece, forgotten, arrived_after, listed_at)
                 advance(len(piece))

@@ -99,7 +99,12 @@ class Gpu(Section):
         0.8,
         gt=0,
         le=1,
-        description="Most of a GPU's memory that one worker may take; a larger batch is halved",
+        description="Most of a GPU's memory that embedding may take; a batch beyond it is halved",
+    )
+    tasks: int | None = Field(
+        None,
+        ge=1,
+        description="Embedding tasks that share one GPU; unset: as many as spark.task.resource.gpu.amount says",
     )
 
 

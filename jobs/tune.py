@@ -148,7 +148,7 @@ def applied(
     """The choice on the live collection, if it keeps the promise; marked in the registry where it does there."""
     settings, champion = subject.settings, report.champion
     if not choice.kept:
-        return not_applied(choice.candidate, choice.why)
+        return not_applied(choice.why)
     try:
         with locked(settings, "tune --apply", ["load"]), failures_told(subject.address):
             done = apply(
@@ -157,9 +157,15 @@ def applied(
             )  # fmt: skip
     except LakevecError as error:
         # The sweep is not lost with it.
-        done = not_applied(choice.candidate, str(error))
-    measured = {"recall_at_10": done.recall_at_10, "recall_at_10_low": done.ci_low, "p99_ms": done.p99_ms}
-    run.log(run.run_id, {"applied": done.applied}, {f"applied_{name}": value for name, value in measured.items()})
+        done = not_applied(str(error))
+    measured = {
+        "recall_at_10": done.recall_at_10,
+        "recall_at_10_low": done.ci_low,
+        "p99_ms": done.p99_ms,
+        "memory_bytes": done.memory_bytes,
+    }
+    metrics = {f"applied_{name}": value for name, value in measured.items() if value is not None}
+    run.log(run.run_id, {"applied": done.applied}, metrics)
     if done.applied:
         mark_applied(run.client, champion.registered, champion.version)
     progress.log("tune.applied" if done.applied else "tune.not_applied", why=done.why)
@@ -251,7 +257,7 @@ def swept(
         scales = scales_for(subject.settings, client, name, lake.model.dimension)
         sweeping = Sweeping(
             client, name, rows, judged, tried, Turns(tried.builds, seconds_of, minutes), estimate, subject.promise,
-            scales, run, progress, seed, documents,
+            scales, run, progress, seed, documents, len(without),
         )  # fmt: skip
         sweeping.skipped += tried.skipped
         sweeping.all()

@@ -5,15 +5,16 @@ product for the batch; attention looks within each text. It reads the weights st
 that a worker starts without the libraries that describe a model, and workers of one machine share the pages.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from .model import modules_of, pooling_of, read_json, weights_files, window_of
-from .ragged import Ragged, places_within
+from .ragged import Ragged
 from .tokens import load_tokenizer
 from .wordpiece import WordPiece, is_word_piece
 
@@ -68,7 +69,7 @@ class Bert:
         self.layers = [tensors.layer(f"encoder.layer.{number}") for number in range(config["num_hidden_layers"])]
         self.by_flash = dtype != torch.float32 and has_flash(self.device)
 
-    def tokens(self, texts: Sequence[str]) -> Ragged:
+    def tokens(self, texts: pa.Array) -> Ragged:
         """Token ids, texts beyond the model's window cut."""
         return self.word_piece.encode(texts, self.window)
 
@@ -77,9 +78,10 @@ class Bert:
         import torch
         from torch.nn.functional import linear
 
-        starts = self.on_device(texts.starts.astype(np.int32))
-        hidden = self.words[self.on_device(texts.values)] + self.places[self.on_device(places_within(texts.lengths))]
-        hidden = self.norm(hidden)
+        starts, total = self.on_device(texts.starts.astype(np.int32)), len(texts.values)
+        first = torch.repeat_interleave(starts[:-1], starts.diff(), output_size=total)
+        place = torch.arange(total, device=self.device) - first
+        hidden = self.norm(self.words[self.on_device(texts.values)] + self.places[place])
         for layer in self.layers:
             query, key, value = linear(hidden, *layer.qkv).unflatten(1, (3, self.heads, -1)).unbind(1)
             seen = self.attention(query, key, value, texts.lengths, starts).flatten(1)

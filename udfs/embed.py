@@ -1,13 +1,14 @@
 """From texts to unit vectors, with a model that is loaded once per process."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+import pyarrow as pa
 
 from .bert import Bert, is_bert
 from .model import Compute, Model, model_here
@@ -15,13 +16,14 @@ from .ragged import Ragged
 from .transformer import Transformer
 
 if TYPE_CHECKING:
-    import pandas as pd
     import torch
+
+T = TypeVar("T")
 
 # So many texts at least, where there are so many, are sorted by length and embedded together; fewer where
 # they are long.
 WINDOW_ROWS = {"cpu": 2_048, "cuda": 16_384, "mps": 2_048}
-WINDOW_CHARACTERS = 32_000_000
+WINDOW_BYTES = 32_000_000
 
 
 class EmbeddingError(Exception):
@@ -29,10 +31,19 @@ class EmbeddingError(Exception):
 
 
 @dataclass(frozen=True)
+class Tokenised:
+    """Texts and their tokens, longest first. order: which text each row of `tokens` is of."""
+
+    texts: pa.Array
+    order: np.ndarray
+    tokens: Ragged
+
+
+@dataclass(frozen=True)
 class Begun:
     """Texts on their way through the model. order: which text each row of `vectors` is for."""
 
-    texts: Sequence[str]
+    texts: pa.Array
     order: np.ndarray
     vectors: "list[torch.Tensor]"
 
@@ -49,29 +60,31 @@ class Embedder:
             torch.cuda.set_per_process_memory_fraction(compute.memory_fraction, torch.device(self.device).index)
         folder = Path(model_path)
         self.model = (Bert if is_bert(folder) else Transformer)(folder, self.device, getattr(torch, compute.dtype))
-        self.dimension: int = self.begin(["a"]).vectors[0].shape[1]
+        self.dimension: int = self.begin(self.tokenise(pa.array(["a"]))).vectors[0].shape[1]
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Unit vectors, float32, shape (len(texts), dimension), in the order of the texts.
 
         A text that is longer than the model's window is cut. Raises EmbeddingError for NaN or infinity.
         """
-        return self.finish(self.begin(texts))
+        return self.finish(self.begin(self.tokenise(pa.array(texts, pa.large_string()))))
 
-    def begin(self, texts: Sequence[str]) -> Begun:
+    def tokenise(self, texts: pa.Array) -> Tokenised:
+        tokens = self.model.tokens(texts)
+        order = np.argsort(-tokens.lengths, kind="stable")
+        return Tokenised(texts, order, tokens.take(order))
+
+    def begin(self, given: Tokenised) -> Begun:
         """Set the model to work; on a GPU this returns before it is done."""
         import torch
 
-        tokens = self.model.tokens(texts)
-        order = np.argsort(-tokens.lengths, kind="stable")
-        ordered = tokens.take(order)
         with torch.inference_mode():
             vectors = [
                 part
-                for first, end in batches_of(ordered.lengths, self.batch_tokens)
-                for part in self.forward(ordered.slice(first, end))
+                for first, end in batches_of(given.tokens.lengths, self.batch_tokens)
+                for part in self.forward(given.tokens.slice(first, end))
             ]
-        return Begun(texts, order, vectors)
+        return Begun(given.texts, given.order, vectors)
 
     def finish(self, begun: Begun) -> np.ndarray:
         """The vectors of `embed`."""
@@ -82,7 +95,7 @@ class Embedder:
             vectors[begun.order] = torch.cat(begun.vectors).cpu().numpy()
         broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
         if len(broken):
-            text = begun.texts[broken[0]]
+            text = begun.texts[broken[0]].as_py()
             raise EmbeddingError(f"The model gave NaN or infinity for text {broken[0]}: {text[:80]!r}")
         return vectors
 
@@ -125,41 +138,50 @@ def embedder(model: Model, compute: Compute) -> Embedder:
     return Embedder(model_here(model), compute)
 
 
-def vectors_in(series: "Iterator[pd.Series]", model: Model, compute: Compute) -> "Iterator[pd.Series]":
-    """Vectors for texts, batch by batch and in their order: the body of an iterator pandas UDF.
+def with_vectors(batches: Iterator[pa.RecordBatch], model: Model, compute: Compute) -> Iterator[pa.RecordBatch]:
+    """The same rows in their order, with `vector`, a list of float, in place of the string `text`.
 
-    While a GPU works on one window, the next is read and tokenised.
+    This is the body of mapInArrow. While the model works on one window, the next is tokenised, and the one
+    after that is read.
     """
     kept = embedder(model, compute)
-    waiting: tuple[list[pd.Series], Begun] | None = None
-    for window in windows(series, WINDOW_ROWS[kept.device.partition(":")[0]]):
-        begun = kept.begin([text for texts in window for text in texts])
-        if waiting:
-            yield from parted(waiting[0], kept.finish(waiting[1]))
-        waiting = window, begun
-    if waiting:
-        yield from parted(waiting[0], kept.finish(waiting[1]))
+    with ThreadPoolExecutor(1) as other_thread:
+        tokenised = one_ahead(
+            (window, other_thread.submit(kept.tokenise, window.column("text").combine_chunks()))
+            for window in windows(batches, WINDOW_ROWS[kept.device.partition(":")[0]])
+        )
+        begun = one_ahead((window, kept.begin(tokens.result())) for window, tokens in tokenised)
+        for window, given in begun:
+            vectors = lists_of(kept.finish(given))
+            yield from window.drop_columns("text").append_column("vector", vectors).to_batches()
 
 
-def parted(window: "list[pd.Series]", vectors: np.ndarray) -> "Iterator[pd.Series]":
-    """The vectors of each batch of a window."""
-    import pandas as pd
+def one_ahead(begun: Iterator[T]) -> Iterator[T]:
+    """The same items, each handed on when the next has been made."""
+    waiting: list[T] = []
+    for item in begun:
+        waiting.append(item)
+        if len(waiting) > 1:
+            yield waiting.pop(0)
+    yield from waiting
 
-    rows = iter(vectors)
-    for texts in window:
-        yield pd.Series(list(islice(rows, len(texts))), index=texts.index, dtype=object)
 
-
-def windows(series: "Iterator[pd.Series]", window_rows: int) -> "Iterator[list[pd.Series]]":
-    """The batches in lists of window_rows rows or WINDOW_CHARACTERS characters together, but for the last."""
-    window: list[pd.Series] = []
-    rows = characters = 0
-    for texts in series:
-        window.append(texts)
-        rows += len(texts)
-        characters += sum(map(len, texts))
-        if rows >= window_rows or characters >= WINDOW_CHARACTERS:
-            yield window
-            window, rows, characters = [], 0, 0
+def windows(batches: Iterator[pa.RecordBatch], window_rows: int) -> Iterator[pa.Table]:
+    """The batches put together to window_rows rows or WINDOW_BYTES of text, but for the last."""
+    window: list[pa.RecordBatch] = []
+    rows = size = 0
+    for batch in batches:
+        window.append(batch)
+        rows += batch.num_rows
+        size += batch.column("text").nbytes
+        if rows >= window_rows or size >= WINDOW_BYTES:
+            yield pa.Table.from_batches(window)
+            window, rows, size = [], 0, 0
     if window:
-        yield window
+        yield pa.Table.from_batches(window)
+
+
+def lists_of(vectors: np.ndarray) -> pa.ListArray:
+    """Rows of a matrix as a list each, without a copy."""
+    rows, dimension = vectors.shape
+    return pa.ListArray.from_arrays(np.arange(rows + 1, dtype=np.int32) * np.int32(dimension), vectors.ravel())

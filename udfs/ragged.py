@@ -28,7 +28,12 @@ class Ragged:
     def take(self, rows: np.ndarray) -> "Ragged":
         """These rows, in this order."""
         lengths = self.lengths[rows]
-        places = np.repeat(self.starts[rows], lengths) + places_within(lengths)
+        ends = np.cumsum(lengths)
+        total = int(ends[-1]) if len(ends) else 0
+        # Half the memory to pass through, wherever it holds the places.
+        kind = np.int32 if max(total, len(self.values)) < 2**31 else np.int64
+        places = np.repeat((self.starts[rows] - (ends - lengths)).astype(kind), lengths)
+        places += np.arange(total, dtype=kind)
         return Ragged(self.values[places], lengths)
 
     def slice(self, first: int, end: int) -> "Ragged":

@@ -1,10 +1,10 @@
 """Any sentence-transformers model, run by its own library over padded batches."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from .model import window_of
 from .ragged import Ragged
@@ -35,9 +35,9 @@ class Transformer:
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(window_of(folder))
 
-    def tokens(self, texts: Sequence[str]) -> Ragged:
+    def tokens(self, texts: pa.Array) -> Ragged:
         """Token ids, texts beyond the model's window cut."""
-        return Ragged.of([encoding.ids for encoding in self.tokenizer.encode_batch_fast(list(texts))])
+        return Ragged.of([encoding.ids for encoding in self.tokenizer.encode_batch_fast(texts.to_pylist())])
 
     def __call__(self, texts: Ragged) -> "torch.Tensor":
         """Pooled vectors, float32, shape (texts, dimension)."""

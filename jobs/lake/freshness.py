@@ -13,6 +13,7 @@ import numpy as np
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from .changes import keys_of
 from .tables import EMBEDDINGS, FILES, METRICS, LakeTables
 
 # Of more documents than this, a row keeps evenly spaced quantiles.
@@ -40,10 +41,15 @@ class Freshness:
 
 def seconds_until(searchable_at: datetime, rows: DataFrame, files: DataFrame) -> np.ndarray:
     """Seconds of each document, ascending. rows: with doc_id and uri, which became searchable then."""
-    documents = rows.select("doc_id", "uri").distinct().join(files.select("uri", "arrived_at"), "uri")
-    seconds = F.lit(searchable_at).cast("timestamp").cast("double") - F.col("arrived_at").cast("double")
-    found = documents.where("arrived_at is not null").select(F.greatest(seconds, F.lit(0.0)).alias("seconds"))
-    return np.sort(found.toArrow()["seconds"].to_numpy())
+    documents = keys_of(rows, "doc_id", "uri")
+    arrived = files.where("arrived_at is not null").select("uri", F.col("arrived_at").cast("double"))
+    if documents.few is not None:
+        at = {row["uri"]: row["arrived_at"] for row in documents.among(arrived, "uri").collect()}
+        arrivals = [at[uri] for _, uri in set(documents.few) if uri in at]
+    else:
+        found = rows.select("doc_id", "uri").distinct().join(arrived, "uri")
+        arrivals = found.select("arrived_at").toArrow()["arrived_at"].to_numpy()
+    return np.sort(np.maximum(searchable_at.timestamp() - np.asarray(arrivals, np.float64), 0.0))
 
 
 def summary(seconds: np.ndarray, weights: np.ndarray | None = None, documents: int | None = None) -> Freshness:

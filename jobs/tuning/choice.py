@@ -4,7 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .grid import Setting
-from .measures import Interval
+from .measures import LEAST_DECIDING, Interval
+
+TOO_FEW = (
+    f"The query sets are too small to promise anything: one of them needs {LEAST_DECIDING} queries or more (sampled "
+    "ones need ten passages each, see tune.queries; or give --questions)."
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class Candidate:
         return quick and small
 
     def keeps(self, promise: Promise) -> bool:
-        return self.recall.low >= promise.recall and self.is_within(promise)
+        return not self.recall.few and self.recall.low >= promise.recall and self.is_within(promise)
 
     def score(self, promise: Promise) -> tuple[float, ...]:
         """Greater is better: promise kept, then speed; else recall."""
@@ -69,18 +74,21 @@ def choose(candidates: Sequence[Candidate], promise: Promise) -> Choice | None:
         return Choice(
             best, True, f"the fastest of {others + 1} settings that keep {promise}: {best.qps:,.0f} searches/s"
         )
+    unkept = f"{TOO_FEW} No setting keeps {promise}" if best.recall.few else f"No setting keeps {promise}"
     found = f"{best.setting.name} has the best recall@10, {best.recall.mean:.4f} (from {best.recall.low:.4f})"
     if best.is_within(promise):
-        return Choice(best, False, f"No setting keeps {promise}. Within the limits, {found}.")
+        return Choice(best, False, f"{unkept}. Within the limits, {found}.")
     best = max(candidates, key=lambda candidate: (candidate.recall.mean, candidate.qps))
     found = f"{best.setting.name} has the best recall@10, {best.recall.mean:.4f} (from {best.recall.low:.4f})"
-    return Choice(best, False, f"No setting keeps {promise}, and none is within its limits. Of all, {found}.")
+    return Choice(best, False, f"{unkept}, and none is within its limits. Of all, {found}.")
 
 
 def why_not(candidate: Candidate, chosen: Candidate, promise: Promise) -> str:
     """Why a candidate is not the chosen one, in a few words; empty for the chosen one itself."""
     if candidate.setting.name == chosen.setting.name:
         return ""
+    if candidate.recall.few:
+        return "too few queries were asked to promise anything"
     if candidate.recall.low < promise.recall:
         return f"its recall may be as low as {candidate.recall.low:.4f}"
     if promise.p99_ms is not None and candidate.p99_ms > promise.p99_ms:

@@ -11,6 +11,7 @@ from ...udfs.nearest import MOST_TIES
 from ..errors import ConfigurationError
 from ..vectors.index import widened
 from .grid import K, Setting
+from .measures import LEAST_DECIDING as LEAST_DECIDING
 from .measures import Interval, Neighbours, interval, recalls
 from .query_sets import QuerySet
 from .truth import DEEPEST
@@ -22,8 +23,6 @@ WARM_UP = 50
 # A quantile at 99 of 100 wants some hundred searches, whatever the number of queries.
 LEAST_TIMED = 300
 BATCH = 50
-# Fewer queries exclude nothing: what they give is told, and decides nothing where there is a larger set.
-LEAST_DECIDING = 10
 DEPTHS = (1, 10, 100)
 EQUAL = 1e-6
 
@@ -63,10 +62,11 @@ class Measurement:
 
     @property
     def deciding(self) -> Interval:
-        """recall@10 of the query set that it is worse for: a promise is kept for all."""
-        found = list(self.answers.values())
-        many = [each for each in found if len(each.ids) >= LEAST_DECIDING]
-        return min((each.intervals[K] for each in many or found), key=lambda each: (each.low, each.mean))
+        """recall@10 of the query set that it is worse for: a promise is kept for all. What few queries give is told,
+        and decides nothing where there is a larger set."""
+        found = [each.intervals[K] for each in self.answers.values()]
+        many = [each for each in found if not each.few]
+        return min(many or found, key=lambda each: (each.low, each.mean))
 
     @property
     def p99_ms(self) -> float:

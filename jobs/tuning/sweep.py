@@ -33,7 +33,8 @@ INDEXED_SECONDS = 120.0
 @dataclass
 class Sweeping:
     """What a sweep works on, and what it has found. rows: of the shadow's partitions. sets: query sets with
-    their exact answers, the timed one first. documents: of the judged set."""
+    their exact answers, the timed one first. documents: of the judged set. held_out: passages that the shadow does not
+    have, and the live collection has."""
 
     client: MilvusClient
     name: str
@@ -48,6 +49,7 @@ class Sweeping:
     progress: Progress
     seed: int
     documents: Documents | None = None
+    held_out: int = 0
     candidates: list[Candidate] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     table: list[dict[str, Any]] = field(default_factory=list)
@@ -101,7 +103,7 @@ class Sweeping:
         if wrong:
             self.skip(build, f"not measured: {wrong}")
             return
-        weight = self.scales.weigh(index, found)
+        weight = self.scales.weigh(index, found).scaled(total, total + self.held_out)
         bare = sum(each.rows for each in found if not each.is_indexed) / total
         before = len(self.candidates)
         for setting in self.grid.searches_of(build):

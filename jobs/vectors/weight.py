@@ -30,6 +30,11 @@ class Weight:
     memory_bytes: int
     way: str
 
+    def scaled(self, weighed: int, rows: int) -> "Weight":
+        """What an index over `rows` rows weighs, where this is of one over `weighed`."""
+        index, memory = (round(size * rows / weighed) for size in (self.index_bytes, self.memory_bytes))
+        return Weight(index, memory, f"{self.way}; scaled from {weighed:,} rows to {rows:,}")
+
 
 @dataclass(frozen=True)
 class Scales:

@@ -13,13 +13,15 @@ import yaml
 from lakevec.jobs.apply import apply
 from lakevec.jobs.cli import app
 from lakevec.jobs.errors import ConfigurationError, LakeBusyError
+from lakevec.jobs.in_words import print_tuned
 from lakevec.jobs.lake.lock import locked
 from lakevec.jobs.lake.tables import EMBEDDINGS, TRUTH
 from lakevec.jobs.load import load
 from lakevec.jobs.progress import Progress
 from lakevec.jobs.settings import load_settings
-from lakevec.jobs.tune import applied, tune
+from lakevec.jobs.tune import TuneReport, applied, tune
 from lakevec.jobs.tuning.choice import Candidate, Choice, Promise
+from lakevec.jobs.tuning.conclusion import ChampionReport
 from lakevec.jobs.tuning.grid import Setting
 from lakevec.jobs.tuning.measures import Interval
 from lakevec.jobs.tuning.query_sets import digest_of, sampled
@@ -134,7 +136,9 @@ def test_a_sweep_measures_logs_and_chooses_and_leaves_nothing_behind(embedded, t
         "latency_p95_ms", "latency_p99_ms", "qps_1_clients", "qps_8_clients", "build_seconds", "index_bytes",
         "memory_bytes",
     } <= few.metrics.keys()  # fmt: skip
-    assert few.tags["memory_by"].startswith("computed")
+    # What the live collection will take, which has the passages that were held out.
+    all_rows = sum(ROWS_OF.values())
+    assert few.tags["memory_by"].endswith(f"; scaled from {all_rows - QUERIES:,} rows to {all_rows:,}")
 
     inputs = {data.dataset.name: json.loads(data.dataset.source) for data in parent.inputs.dataset_inputs}
     assert inputs[f"embeddings@v{version}"]["delta_table_version"] == version
@@ -168,6 +172,8 @@ def test_a_sweep_measures_logs_and_chooses_and_leaves_nothing_behind(embedded, t
     assert_exact(truth.where(truth["queries"] == key).collect(), rows, without=queries.ids)
 
     assert report["applied"]["applied"]
+    # Both are computed, but for how rows that are held out share segments and lists.
+    assert report["applied"]["memory_bytes"] == pytest.approx(champion["memory_bytes"], rel=0.05)
     routes = read_routes(client, alias)
     assert routes.index == VectorIndex(champion["index_type"], champion["build"], champion["search"])
     assert aliased(client, alias) == routes.collection == report["applied"]["collection"]
@@ -198,9 +204,14 @@ def test_a_promise_that_is_missed_brings_the_old_index_back_and_a_lost_one_is_ma
     settings = embedded.settings
 
     missed = apply_now(embedded, COARSE, recall=0.999)
+    # As the sweep had it, a byte was enough.
+    large = apply_now(embedded, COARSE, memory=500_000)
 
     assert not missed.applied
     assert "it misses recall@10 of at least 0.999" in missed.why
+    assert not large.applied
+    assert large.memory_bytes > sum(ROWS_OF.values()) * embedded.lake().model.dimension * 4
+    assert f"{large.memory_bytes:,} bytes" in large.why
     assert read_routes(client, alias) == before
     assert embedded.assert_mirrored() == sum(ROWS_OF.values())
 
@@ -293,22 +304,33 @@ def test_apply_tells_of_a_load_that_goes_on_before_the_sweep_and_not_after_it(tm
         tune(settings, applying=True)
 
 
-def test_a_load_that_began_meanwhile_prevents_apply_and_the_sweep_s_report_stays(tmp_path):
+@pytest.mark.parametrize("kept", [True, False])
+def test_where_nothing_was_applied_no_figures_are_called_live(tmp_path, capsys, kept):
+    """A load that began meanwhile prevents it, and the sweep's report stays; or no setting keeps the promise."""
     (tmp_path / "lake").mkdir()
     settings = load_settings("local", [f"lake.path={tmp_path / 'lake'}"], {})
     subject = Subject(None, 1, settings, MilvusAddress("http://nowhere"), None)
-    run = SimpleNamespace(run_id="r", log=lambda *_: None)
+    metrics = {}
+    run = SimpleNamespace(run_id="r", log=lambda _, params, values: metrics.update(values))
+    choice, swept = Choice(COARSE, kept, "No setting keeps it."), SimpleNamespace(champion=None)
     with locked(settings, "load", ["load"]):
-        done = applied(subject, Choice(COARSE, True, ""), SimpleNamespace(champion=None), [], run, 0, Progress(False))
+        done = applied(subject, choice, swept, [], run, 0, Progress(False))
+
     assert not done.applied
-    assert "Another command works on the stage load" in done.why
+    assert ("Another command works on the stage load" if kept else "No setting keeps it.") in done.why
+    assert (done.recall_at_10, done.ci_low, done.ci_high, done.p99_ms, done.qps, metrics) == (*[None] * 5, {})
+    champion = ChampionReport("IVF_FLAT", {}, {}, 1, 1, 1, 1, 1, 1, kept, "", "docs", "1")
+    print_tuned(TuneReport("e", "r", "sqlite:///there", 1, [], champion, None, [COARSE], done))
+    words = capsys.readouterr().out
+    assert "NOT APPLIED: " in words
+    assert "live:" not in words
 
 
-def apply_now(lakehouse, chosen: Candidate, recall: float = 0.5):
+def apply_now(lakehouse, chosen: Candidate, recall: float = 0.5, memory: int | None = None):
     lake, settings = lakehouse.lake(), lakehouse.settings
     queries = [sampled(lake, lake.tables.version(EMBEDDINGS), QUERIES, 0)]
     address = MilvusAddress(settings.milvus.uri)
-    return apply(lake, settings, address, chosen, Promise(recall), queries, 0, None, Progress(False))
+    return apply(lake, settings, address, chosen, Promise(recall, memory=memory), queries, 0, None, Progress(False))
 
 
 def collections(client, alias: str) -> list[str]:

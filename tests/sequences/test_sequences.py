@@ -28,7 +28,11 @@ BUILDS = ("load.build_rows=2", "load.build_share=0.4")
 def sequence(new_lakehouse, tmp_path, monkeypatch, capsys) -> type[Sequence]:
     """The machine, with real Delta tables and a real Milvus, and vectors that cost nothing."""
     cloudpickle.register_pickle_by_value(written)
-    monkeypatch.setattr("lakevec.jobs.embed.embedding_udf", lambda *_: udf_of(written.vector_of))
+    to_vector = udf_of(written.vector_of)
+    monkeypatch.setattr(
+        "lakevec.jobs.embed.embedding",
+        lambda *_: lambda texts: texts.select("content_hash", to_vector("text").alias("vector")),
+    )
     # Nobody reads meanwhile.
     monkeypatch.setattr(partitions, "DRAIN_SECONDS", 0.0)
 

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from lakevec.udfs.bert import Bert, is_bert, runs
@@ -28,7 +29,7 @@ def written(folder: Path, name: str, **changes) -> None:
 
 def assert_same_vectors(folder: Path) -> None:
     bert, other = Bert(folder, "cpu", torch.float32), Transformer(folder, "cpu", torch.float32)
-    tokens, expected = bert.tokens(TEXTS), other.tokens(TEXTS)
+    tokens, expected = bert.tokens(pa.array(TEXTS)), other.tokens(pa.array(TEXTS))
     np.testing.assert_array_equal(tokens.values, expected.values)
     with torch.inference_mode():
         np.testing.assert_allclose(
@@ -57,7 +58,7 @@ def test_weights_of_a_model_with_a_head_and_in_the_older_format(tmp_path):
     torch.save(named, tmp_path / "pytorch_model.bin")
     bert, other = Bert(tmp_path, "cpu", torch.float32), Bert(FOLDER, "cpu", torch.float32)
     with torch.inference_mode():
-        assert torch.equal(bert(bert.tokens(TEXTS)), other(other.tokens(TEXTS)))
+        assert torch.equal(bert(bert.tokens(pa.array(TEXTS))), other(other.tokens(pa.array(TEXTS))))
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
-from lakevec.udfs.embed import Embedder, EmbeddingError, batches_of, embedder, vectors_in
+from lakevec.udfs.embed import Embedder, EmbeddingError, batches_of, embedder, with_vectors
 from lakevec.udfs.model import Compute, find_model
 
 MODEL = find_model("all-MiniLM-L6-v2")
@@ -122,32 +122,44 @@ def test_a_batch_beyond_the_memory_is_halved_and_the_later_ones_are_smaller(mode
         fresh.embed(["leave " * 100])
 
 
-def test_a_pandas_udf_gets_vectors_batch_by_batch(model):
-    series = pd.Series(TEXTS)
-    results = list(vectors_in(iter([series[:3], series[3:3], series[3:]]), MODEL, COMPUTE))
-    assert [result.index.tolist() for result in results] == [[0, 1, 2], [], [3, 4, 5, 6]]
-    np.testing.assert_allclose(np.vstack(pd.concat(results).tolist()), model.embed(TEXTS), atol=1e-5)
+def batch_of(texts: list[str]) -> pa.RecordBatch:
+    hashes = pa.array([f"of {text}" for text in texts], pa.string())
+    return pa.record_batch({"text": pa.array(texts, pa.string()), "content_hash": hashes})
+
+
+def with_vectors_of(batches: list[list[str]], given=MODEL) -> pa.Table:
+    return pa.Table.from_batches(with_vectors(map(batch_of, batches), given, COMPUTE))
+
+
+def matrix(table: pa.Table) -> np.ndarray:
+    return np.vstack(table["vector"].to_pylist())
+
+
+def test_rows_get_their_vectors_in_place_of_their_texts(model):
+    table = with_vectors_of([TEXTS[:3], [], TEXTS[3:]])
+    assert table.schema.equals(pa.schema({"content_hash": pa.string(), "vector": pa.list_(pa.float32())}))
+    assert table["content_hash"].to_pylist() == [f"of {text}" for text in TEXTS]
+    np.testing.assert_allclose(matrix(table), model.embed(TEXTS), atol=1e-5)
 
 
 def test_texts_of_several_batches_are_sorted_and_embedded_together(model, monkeypatch):
     monkeypatch.setattr("lakevec.udfs.embed.WINDOW_ROWS", {"cpu": 4})
-    embedded, begin = [], model.begin
-    monkeypatch.setattr(model, "begin", lambda texts: embedded.append(len(texts)) or begin(texts))
-    batches = [pd.Series(["leave"] * rows, dtype=object) for rows in (1, 2, 7, 1, 0)]
-    results = list(vectors_in(iter(batches), MODEL, COMPUTE))
+    embedded, tokenise = [], model.tokenise
+    monkeypatch.setattr(model, "tokenise", lambda texts: embedded.append(len(texts)) or tokenise(texts))
+    table = with_vectors_of([["leave"] * rows for rows in (1, 2, 7, 1, 0)])
     assert embedded == [10, 1]
-    assert [len(result) for result in results] == [1, 2, 7, 1, 0]
-    assert list(vectors_in(iter([]), MODEL, COMPUTE)) == []
+    assert table.num_rows == 11
+    assert list(with_vectors(iter([]), MODEL, COMPUTE)) == []
 
 
 def test_long_texts_are_embedded_fewer_at_a_time(model, monkeypatch):
-    monkeypatch.setattr("lakevec.udfs.embed.WINDOW_CHARACTERS", 10)
-    embedded, begin = [], model.begin
-    monkeypatch.setattr(model, "begin", lambda texts: embedded.append(list(texts)) or begin(texts))
-    list(vectors_in(iter([pd.Series([text]) for text in ("leave", "parents", "a", "b")]), MODEL, COMPUTE))
+    monkeypatch.setattr("lakevec.udfs.embed.WINDOW_BYTES", 20)
+    embedded, tokenise = [], model.tokenise
+    monkeypatch.setattr(model, "tokenise", lambda texts: embedded.append(texts.to_pylist()) or tokenise(texts))
+    with_vectors_of([["leave"], ["parents"], ["a"], ["b"]])
     assert embedded == [["leave", "parents"], ["a", "b"]]
 
 
 def test_a_machine_that_keeps_the_model_elsewhere_embeds_with_its_own(model):
-    (vectors,) = vectors_in(iter([pd.Series(["leave"])]), replace(MODEL, path="/home/driver/model"), COMPUTE)
-    np.testing.assert_allclose(np.vstack(vectors.tolist()), model.embed(["leave"]), atol=1e-6)
+    table = with_vectors_of([["leave"]], replace(MODEL, path="/home/driver/model"))
+    np.testing.assert_allclose(matrix(table), model.embed(["leave"]), atol=1e-6)

@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
-from lakevec.udfs.embed import Embedder, vectors_in
+from lakevec.udfs.embed import Embedder, with_vectors
 from lakevec.udfs.model import Compute, find_model
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
@@ -29,9 +29,9 @@ def test_vectors_are_those_of_a_cpu(exact, dtype, cosine):
 
 def test_windows_on_their_way_together_keep_their_order(exact, monkeypatch):
     monkeypatch.setattr("lakevec.udfs.embed.WINDOW_ROWS", {"cuda": 100})
-    texts = pd.Series(TEXTS)
-    vectors = list(vectors_in((texts[at : at + 70] for at in range(0, len(texts), 70)), MODEL, GPU))
-    assert (np.vstack(pd.concat(vectors).tolist()) * exact).sum(axis=1).min() > 0.999
+    batches = pa.table({"text": TEXTS}).to_batches(max_chunksize=70)
+    vectors = pa.Table.from_batches(with_vectors(iter(batches), MODEL, GPU))["vector"]
+    assert (np.vstack(vectors.to_pylist()) * exact).sum(axis=1).min() > 0.999
 
 
 def test_memory_stays_below_the_fraction_and_a_batch_beyond_it_is_halved(exact):

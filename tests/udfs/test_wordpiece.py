@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,6 +28,10 @@ def own(texts, window):
     return [encoding.ids for encoding in tokenizer.encode_batch(texts)]
 
 
+def encode(texts, window, word_piece=WORD_PIECE):
+    return word_piece.encode(pa.array(texts, pa.string()), window)
+
+
 def rows_of(ragged):
     return [part.tolist() for part in np.split(ragged.values, ragged.starts[1:-1])]
 
@@ -34,15 +39,22 @@ def rows_of(ragged):
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.lists(st.sampled_from(PARTS) | st.text(max_size=5)).map("".join), max_size=6), st.integers(3, 30))
 def test_ids_are_those_of_the_tokenizer(texts, window):
-    ragged = WORD_PIECE.encode(texts, window)
+    ragged = encode(texts, window)
     assert (rows_of(ragged) if texts else []) == own(texts, window)
     assert ragged.values.dtype == np.int32
 
 
 def test_a_special_token_that_a_text_spells_out_is_taken_for_it():
     texts = ["before", "a [MASK] and [CLS]", "after [MASKED]", ""]
-    assert rows_of(WORD_PIECE.encode(texts, 256)) == own(texts, 256)
-    assert rows_of(WORD_PIECE.encode(texts, 4)) == own(texts, 4)
+    assert rows_of(encode(texts, 256)) == own(texts, 256)
+    assert rows_of(encode(texts, 4)) == own(texts, 4)
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string()])
+def test_a_slice_of_an_array_is_read_from_its_place(kind):
+    texts = ["before", "[MASK] it", "é leave", "", "after"]
+    assert rows_of(WORD_PIECE.encode(pa.array(texts, kind)[1:4], 256)) == own(texts[1:4], 256)
+    assert len(WORD_PIECE.encode(pa.array(texts, kind)[5:], 256).lengths) == 0
 
 
 def test_a_word_is_asked_for_once(monkeypatch):
@@ -59,13 +71,13 @@ def test_a_word_is_asked_for_once(monkeypatch):
     tokenizer = Tokenizer.from_file(str(FILE))
     word_piece = WordPiece(Counting())  # pyright: ignore[reportArgumentType]
     long = "unknown" * 10
-    word_piece.encode(["Leave, leave.", "leave " + long], 256)
-    word_piece.encode(["leave leave, " + long], 256)
-    assert sorted(asked) == sorted([" ", ",", ".", "Leave", "leave", long, long])
+    encode(["Leave, leave.", "leave " + long], 256, word_piece)
+    encode(["leave leave, " + long], 256, word_piece)
+    assert sorted(asked) == sorted([",", ".", "Leave", "leave", " leave", f" {long}", f" {long}"])
 
     monkeypatch.setattr("lakevec.udfs.wordpiece.KEPT_WORDS", 3)
-    word_piece.encode(["one two three four"], 256)
-    assert set(word_piece.known) == {b"one", b"two", b"three", b"four"}
+    encode(["one two three four"], 256, word_piece)
+    assert set(word_piece.known) == {b"one", b" two", b" three", b" four"}
 
 
 @pytest.mark.parametrize(

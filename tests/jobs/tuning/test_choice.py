@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from lakevec.jobs.tuning.choice import Candidate, Promise, choose, frontier, why_not
 from lakevec.jobs.tuning.grid import Setting
 from lakevec.jobs.tuning.measures import Interval
@@ -36,6 +38,16 @@ def test_where_none_keeps_the_promise_the_best_recall_is_chosen_and_that_is_said
     assert (nothing.candidate, nothing.kept) == (SLOW, False)
     assert "none is within its limits" in nothing.why
     assert choose([], Promise(0.9)) is None
+
+
+def test_few_queries_promise_nothing_and_that_is_said():
+    few = [replace(each, recall=replace(each.recall, few=True)) for each in ALL]
+    choice = choose(few, Promise(0.5))
+    assert (choice.candidate, choice.kept) == (few[2], False)
+    assert choice.why.startswith("The query sets are too small to promise anything: one of them needs 50 queries")
+    assert "Within the limits, SLOW has the best recall@10" in choice.why
+    assert choose(few, Promise(0.5, memory=500)).candidate == few[1]
+    assert why_not(few[0], few[2], Promise(0.5)) == "too few queries were asked to promise anything"
 
 
 def test_the_frontier_leaves_out_what_another_beats_in_both():

@@ -3,7 +3,7 @@ import pytest
 from lakevec.jobs.errors import ConfigurationError
 from lakevec.jobs.tuning.grid import Setting
 from lakevec.jobs.tuning.measure import CLIENTS, Judged, answerable, exact_share, flattered, measure
-from lakevec.jobs.tuning.measures import Neighbours
+from lakevec.jobs.tuning.measures import LEAST_DECIDING, Neighbours
 from lakevec.jobs.tuning.query_sets import QuerySet
 from lakevec.jobs.tuning.truth import DEEPEST
 from lakevec.udfs.nearest import MOST_TIES, Nearest
@@ -53,12 +53,16 @@ def test_exact_search_finds_everything_and_no_query_its_own_passage(base):
 
 
 def test_a_handful_of_questions_decides_nothing_beside_a_larger_set(base):
-    few, many = (judged(base, [*range(200, 200 + count)], own=False) for count in (3, 40))
-    sets = [judged(base, [*range(40)]), few]
+    few, many = (judged(base, [*range(200, 200 + count)], own=False) for count in (LEAST_DECIDING - 1, LEAST_DECIDING))
+    sets = [judged(base, [*range(60)]), few]
     half = Setting("IVF_FLAT", {}, {"nprobe": 4})
     found = measure(searching(base, ROWS // 2), half, sets, 0, 0.0)
     assert found.deciding == found.answers["sampled"].intervals[10]
-    assert measure(searching(base, ROWS // 2), half, [few], 0, 0.0).deciding.mean < 1
+    assert not found.deciding.few
+    assert found.answers["questions"].intervals[10].low < found.deciding.low
+    alone = measure(searching(base, ROWS // 2), half, [few], 0, 0.0).deciding
+    assert alone.few
+    assert alone.mean < 1
     found = measure(searching(base, ROWS // 2), half, [sets[0], many], 0, 0.0)
     assert found.deciding.low == min(each.intervals[10].low for each in found.answers.values())
 

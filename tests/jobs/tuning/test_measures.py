@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from lakevec.jobs.tuning.measures import (
+    LEAST_DECIDING,
     Neighbours,
     answer_quality,
     averages,
@@ -12,8 +13,16 @@ from lakevec.jobs.tuning.measures import (
 FOUR = Neighbours(["a", "b", "c", "d"], [0.9, 0.8, 0.8, 0.8])
 
 
-def test_a_row_as_near_as_the_last_counts_whichever_of_them_was_found():
-    assert recalls([["a", "d"], ["d", "c"], ["a", "x"]], [FOUR] * 3, 2).tolist() == [1.0, 1.0, 0.5]
+def test_any_row_as_near_as_the_last_may_have_its_place():
+    assert recalls([["a", "d"], ["a", "x"]], [FOUR] * 2, 2).tolist() == [1.0, 0.5]
+
+
+def test_rows_that_tie_with_the_last_do_not_stand_for_a_nearer_one():
+    assert recalls([["d", "c"]], [FOUR], 2).tolist() == [0.5]
+    twenty = [str(number) for number in range(20)]
+    truth = Neighbours(["a", "b", *twenty], [1.0, 0.9] + 20 * [0.8])
+    found = [twenty[:10], ["a", *twenty[:9]], ["a", "b", *twenty[:8]]]
+    assert recalls(found, [truth] * 3, 10).tolist() == [0.8, 0.9, 1.0]
 
 
 def test_only_the_first_k_that_were_found_count():
@@ -43,6 +52,12 @@ def test_where_no_query_misses_anything_others_still_may():
     assert 0 < interval(np.zeros(3), 1).high < 1
     # One miss more makes no better bound.
     assert interval(np.array([*[1.0] * 999, 0.9]), 1, step=0.1).low < interval(np.ones(1000), 1, step=0.1).low + 1e-4
+
+
+@pytest.mark.parametrize("value", [1.0, [0.5, 1.0]])
+def test_the_ends_of_an_interval_of_few_queries_bound_nothing(value):
+    assert interval(np.resize(value, LEAST_DECIDING - 1), 1).few
+    assert not interval(np.resize(value, LEAST_DECIDING), 1).few
 
 
 def test_ninety_five_of_a_hundred_intervals_hold_the_true_recall():

@@ -109,6 +109,14 @@ def test_nothing_is_measured_beside_a_build_that_does_not_come_to_an_end(sweepin
     assert reasons["HNSW"].startswith("not tried: the server is at IVF_FLAT nlist=8 still")
 
 
+def test_memory_is_that_of_the_whole_table(sweeping):
+    """Limits are kept by the live collection, which has what is held out."""
+    sweeping.held_out = 500
+    sweeping.all()
+    flat = next(each for each in sweeping.candidates if each.setting.type == "FLAT")
+    assert flat.memory == 5500 * 8 * 4
+
+
 def test_each_query_of_each_set_has_its_row():
     sets = [Judged(QUERIES, []), Judged(replace(QUERIES, name="questions", ids=["q", "r"]), [])]
     recall = {"sampled": {1: np.ones(1), 10: np.array([0.9])}, "questions": {1: np.zeros(2), 10: np.array([0.5, 0.6])}}

@@ -52,6 +52,12 @@ def test_the_exact_search_does_not_weigh_what_the_index_before_it_did(monkeypatc
     assert scales.weigh(VectorIndex("FLAT"), [INDEXED]).index_bytes == 6000 * 384 * 4
 
 
+def test_a_weight_is_scaled_to_the_rows_that_there_will_be_and_says_so():
+    assert Weight(900, 1800, "computed").scaled(9000, 10_000) == Weight(
+        1000, 2000, "computed; scaled from 9,000 rows to 10,000"
+    )
+
+
 def test_small_segments_weigh_what_their_vectors_do():
     vectors = 500 * 384 * 4
     found = Scales(None, "t", 384, None).weigh(VectorIndex("IVF_SQ8", {"nlist": 64}), [INDEXED, SMALL])

@@ -1,0 +1,29 @@
+"""GPUs as Spark hands them to tasks."""
+
+from pyspark import TaskContext
+from pyspark.resource import ResourceProfile, ResourceProfileBuilder, TaskResourceRequests
+from pyspark.sql import SparkSession
+
+
+def tasks_per_gpu(spark: SparkSession, tasks: int | None) -> int:
+    """How many tasks share one GPU. tasks: `gpu.tasks`; where it is None, Spark's own settings say it."""
+    amount = float(spark.conf.get("spark.task.resource.gpu.amount", None) or 1)
+    return tasks or max(int(1 / amount), 1)
+
+
+def profile_of_tasks(spark: SparkSession, tasks: int | None) -> ResourceProfile | None:
+    """What a task asks for where `tasks` share one GPU, whatever the other stages' tasks ask for.
+
+    None where the session's own settings hold for all stages: `tasks` is None, or executors have no GPUs.
+    """
+    if tasks is None or not spark.conf.get("spark.executor.resource.gpu.amount", None):
+        return None
+    cpus = int(spark.conf.get("spark.task.cpus", None) or 1)
+    return ResourceProfileBuilder().require(TaskResourceRequests().cpus(cpus).resource("gpu", 1 / tasks)).build
+
+
+def device_of_task() -> str | None:
+    """The GPU that Spark gave this task, as torch names it; None where GPUs are not scheduled. On executors."""
+    context = TaskContext.get()
+    gpu = context.resources().get("gpu") if context else None
+    return f"cuda:{gpu.addresses[0]}" if gpu else None

@@ -1,0 +1,79 @@
+"""GPUs of a standalone cluster of real processes; their addresses come from a discovery script that makes them up."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyspark
+import pytest
+
+WORK = Path(__file__).with_name("gpu_work.py")
+SPARK_HOME = Path(pyspark.__file__).parent
+ADDRESSES = ["3", "7"]
+
+
+@pytest.fixture
+def discovery(tmp_path) -> Path:
+    script = tmp_path / "gpus"
+    script.write_text(f"#!/bin/sh\necho '{json.dumps({'name': 'gpu', 'addresses': ADDRESSES})}'\n")
+    script.chmod(0o755)
+    return script
+
+
+@pytest.fixture
+def master(tmp_path, discovery):
+    """The address of a master with one worker of eight cores and two GPUs."""
+    resources = tmp_path / "worker.conf"
+    resources.write_text(f"spark.worker.resource.gpu.amount 2\nspark.worker.resource.gpu.discoveryScript {discovery}\n")
+    started = []
+
+    def start(kind: str, *arguments: str) -> Path:
+        log = tmp_path / f"{kind}.log"
+        command = [SPARK_HOME / "bin" / "spark-class", f"org.apache.spark.deploy.{kind.lower()}.{kind}", *arguments]
+        environment = os.environ | {"SPARK_WORKER_DIR": str(tmp_path / "work"), "SPARK_NO_DAEMONIZE": "1"}
+        with log.open("w") as out:
+            started.append(subprocess.Popen(command, stdout=out, stderr=out, env=environment))
+        return log
+
+    def said(log: Path, pattern: str) -> str:
+        until = time.monotonic() + 60
+        while not (found := re.search(pattern, log.read_text())):
+            assert time.monotonic() < until, log.read_text()[-2000:]
+            time.sleep(0.2)
+        return found[0]
+
+    here = ("--host", "127.0.0.1", "--port", "0", "--webui-port", "0")
+    try:
+        address = said(start("Master", *here), r"spark://127\.0\.0\.1:\d+")
+        worker = start("Worker", *here, "-c", "8", "-m", "3g", "--properties-file", str(resources), address)
+        said(worker, "Successfully registered with master")
+        yield address
+    finally:
+        for process in started:
+            process.terminate()
+        for process in started:
+            process.wait(30)
+
+
+@pytest.mark.slow
+def test_embedding_tasks_share_gpus_and_other_tasks_have_every_core(master, discovery):
+    done = subprocess.run(
+        [sys.executable, str(WORK), master, str(discovery)], capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    seen = json.loads(done.stdout.splitlines()[-1])
+    # Two tasks on each of two GPUs at once, and no third one.
+    assert {task["device"] for task in seen["embedding"]} == {f"cuda:{address}" for address in ADDRESSES}
+    assert max(at_once(seen["embedding"], f"cuda:{address}") for address in ADDRESSES) == 2
+    assert {task["memory_fraction"] for task in seen["embedding"]} == {0.4}
+    assert at_once(seen["parsing"]) == 8
+
+
+def at_once(tasks: list[dict], device: str | None = None) -> int:
+    """Most tasks, on a device or on any, that ran at the same time."""
+    mine = [task for task in tasks if device in (None, task["device"])]
+    return max(sum(other["begin"] <= task["begin"] < other["end"] for other in mine) for task in mine)
