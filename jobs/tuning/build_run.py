@@ -1,18 +1,13 @@
 """Each build as a run in MLflow: what was built, of what, how fast."""
 
-import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import structlog
 
 from ..credentials import without_credentials
-from ..lake.storage import local_path
 from ..settings import Mlflow
-
-# MLflow's own patience with a server that is away is 7 tries, some minutes in all, of 2 minutes each at worst.
-PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+from .store import artifacts_beside, client_of, store_beside
 
 
 @dataclass(frozen=True)
@@ -41,7 +36,7 @@ def log_builds(builds: list[Build], settings: Mlflow, lake_path: str) -> None:
         )
         return
     try:
-        write_runs(builds, settings.experiment, store)
+        write_runs(builds, settings.experiment, store, artifacts_beside(store, lake_path))
     except Exception as error:  # It raises its own errors, and those of HTTP and of databases.
         reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
         structlog.get_logger().warning(
@@ -52,27 +47,10 @@ def log_builds(builds: list[Build], settings: Mlflow, lake_path: str) -> None:
         )
 
 
-def store_beside(lake_path: str) -> str | None:
-    folder = local_path(lake_path)
-    return None if folder is None else f"sqlite:///{folder}-mlflow.db"
-
-
-def quiet() -> None:
-    """Of MLflow's log, the warnings alone: it tells of every step of its database's making."""
-    for chatty in ("alembic", "mlflow"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-
-
-def write_runs(builds: list[Build], experiment_name: str, store: str) -> None:
-    for name, value in PATIENCE.items():
-        os.environ.setdefault(name, value)
-    # MLflow takes seconds to import, and most loads build nothing.
-    from mlflow.tracking import MlflowClient
-
-    quiet()
-    client = MlflowClient(store)
+def write_runs(builds: list[Build], experiment_name: str, store: str, artifacts: str | None) -> None:
+    client = client_of(store)
     found = client.get_experiment_by_name(experiment_name)
-    experiment = found.experiment_id if found else client.create_experiment(experiment_name)
+    experiment = found.experiment_id if found else client.create_experiment(experiment_name, artifacts)
     for build in builds:
         run = client.create_run(experiment, run_name=f"build {build.range} g{build.generation}").info.run_id
         params = {"range": build.range, "generation": build.generation, **build.params}

@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..errors import LakevecError
 from ..lake.lake import Lake
 from ..lake.storage import local_path
 from ..settings import Index, Settings
 from ..vectors.index import VectorIndex
 from ..vectors.routes import Routes
-from .tracking import Store, in_a_line, store_for
+from .store import StoreError, client_of, reason_of
+from .tracking import Store, store_for
 
 CHAMPION, PREVIOUS, APPLIED = "champion", "previous", "applied"
 
@@ -38,8 +38,6 @@ def registered_name(settings: Settings, lake: Lake) -> str:
 
 def register(client: Any, name: str, run_id: str, index: VectorIndex, promise: Mapping[str, float]) -> Registered:
     """A new version with the alias `champion`; the one that had it keeps its version, as `previous`."""
-    from mlflow.exceptions import MlflowException
-
     try:
         if not client.search_registered_models(filter_string=f"name = '{name}'"):
             client.create_registered_model(name, description="The vector index of a lake, chosen by `lakevec tune`")
@@ -58,10 +56,8 @@ def register(client: Any, name: str, run_id: str, index: VectorIndex, promise: M
         if before is not None:
             client.set_registered_model_alias(name, PREVIOUS, before)
         client.set_registered_model_alias(name, CHAMPION, made.version)
-    except MlflowException as error:
-        raise LakevecError(
-            f"The choice could not be registered as {name}: {in_a_line(error)} Its run is {run_id}."
-        ) from error
+    except StoreError as error:
+        raise StoreError(f"The choice could not be registered as {name}: {error} Its run is {run_id}.") from error
     return Registered(name, made.version, index, promise)
 
 
@@ -71,16 +67,13 @@ def mark_applied(client: Any, name: str, version: str) -> None:
 
 def read_registered(store: Store, name: str, alias: str) -> Registered | None:
     """The version behind an alias; None where there is none."""
-    from mlflow.exceptions import MlflowException
-    from mlflow.tracking import MlflowClient
-
     try:
-        found = MlflowClient(store.uri).get_model_version_by_alias(name, alias)
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+        found = client_of(store.uri).get_model_version_by_alias(name, alias)
+    except Exception as error:  # Its own errors, and those of HTTP and of databases.
+        if getattr(error, "error_code", None) in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
-        raise LakevecError(
-            f"Which index {name} had could not be read from MLflow's registry: {in_a_line(error)} See "
+        raise StoreError(
+            f"Which index {name} had could not be read from MLflow's registry: {reason_of(error)} See "
             "mlflow.tracking_uri, or set index.type."
         ) from error
     tags = dict(found.tags)

@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ..vectors.index import BUILD, SEARCH
-from .build_run import quiet
 from .choice import Candidate, Promise
 from .grid import Setting
 from .measure import LEAST_DECIDING
 from .measures import Interval
+from .store import ToldClient, client_of
 from .tracking import Store
 
 
@@ -35,11 +35,8 @@ class PastSweep:
 
 
 def past_sweeps(store: Store, most: int = 20) -> list[PastSweep]:
-    """The newest sweeps first; none where there was none."""
-    from mlflow.tracking import MlflowClient
-
-    quiet()
-    client = MlflowClient(store.uri)
+    """The newest sweeps first; none where there was none. Raises StoreError."""
+    client = ToldClient(client_of(store.uri), store.uri)
     experiment = client.get_experiment_by_name(store.experiment)
     if experiment is None:
         return []

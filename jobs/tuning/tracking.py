@@ -12,15 +12,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ..credentials import without_credentials
-from ..errors import ConfigurationError, LakevecError
+import structlog
+
+from ..errors import ConfigurationError
 from ..lake.lake import Lake
-from ..lake.storage import local_path
 from ..lake.tables import EMBEDDINGS
 from ..settings import Mlflow
-from .build_run import PATIENCE, quiet, store_beside
 from .grid import Setting
 from .query_sets import QuerySet
+from .store import StoreError, ToldClient, artifacts_beside, client_of, store_beside
 
 # Sweeps have an experiment of their own, so that its table of runs has columns of one kind.
 SUFFIX = "-tune"
@@ -29,7 +29,7 @@ SYSTEM_METRICS_SECONDS = 5
 
 @dataclass(frozen=True)
 class Store:
-    """Where sweeps are logged. artifacts: set where the store is a file, which has no place for them."""
+    """Where sweeps are logged. artifacts: set where the store is a database, which has no place for them."""
 
     uri: str
     experiment: str
@@ -46,8 +46,18 @@ def store_for(settings: Mlflow, lake_path: str) -> Store:
             "lake.path is no folder of this machine, so there is no place for MLflow's store beside it. Set "
             "mlflow.tracking_uri."
         )
-    beside = None if settings.tracking_uri else f"file://{local_path(lake_path)}-mlflow-artifacts"
-    return Store(uri, settings.experiment + SUFFIX, beside)
+    return Store(uri, settings.experiment + SUFFIX, artifacts_beside(uri, lake_path))
+
+
+def reached(store: Store) -> ToldClient:
+    """A client of a store that answers, and its registry too. Raises StoreError."""
+    try:
+        client = ToldClient(client_of(store.uri), store.uri)
+        client.get_experiment_by_name(store.experiment)
+        client.search_registered_models(max_results=1)
+    except StoreError as error:
+        raise StoreError(f"The sweep cannot be logged: {error} Nothing was built.") from error
+    return client
 
 
 class Sweep:
@@ -126,24 +136,19 @@ class Sweep:
 def sweep(store: Store, name: str, params: Mapping[str, object], tags: Mapping[str, str]) -> Iterator[Sweep]:
     """A parent run; FAILED or KILLED where the block did not come to its end. System metrics are logged meanwhile.
 
-    Raises LakevecError where the store cannot be used.
+    Raises StoreError where the store cannot be used.
     """
-    for variable, value in PATIENCE.items():
-        os.environ.setdefault(variable, value)
-    from mlflow.exceptions import MlflowException
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-    from mlflow.tracking import MlflowClient
 
-    quiet()
+    client = reached(store)
     try:
-        client = MlflowClient(store.uri)
         found = client.get_experiment_by_name(store.experiment)
         experiment = found.experiment_id if found else client.create_experiment(store.experiment, store.artifacts)
         run = client.create_run(experiment, run_name=name, tags=dict(tags)).info.run_id
-    except MlflowException as error:
-        raise LakevecError(
-            f"The sweep cannot be logged: {in_a_line(error)} Nothing was built. See mlflow.tracking_uri."
-        ) from error
+        # The place of its files is another than the store, with drivers of its own.
+        client.list_artifacts(run)
+    except StoreError as error:
+        raise StoreError(f"The sweep cannot be logged: {error} Nothing was built.") from error
     made = Sweep(client, store, experiment, run)
     made.shared = {key: value for key, value in tags.items() if not key.startswith("mlflow.")}
     made.log(run, params, {})
@@ -158,11 +163,11 @@ def sweep(store: Store, name: str, params: Mapping[str, object], tags: Mapping[s
         raise
     finally:
         monitor.finish()
-        client.set_terminated(run, ended)
-
-
-def in_a_line(error: Exception) -> str:
-    return without_credentials(str(error).partition("\n")[0])
+        try:
+            client.set_terminated(run, ended)
+        except StoreError as error:
+            # Whatever the block gave or raised is worth more.
+            structlog.get_logger().warning("tune.run_not_ended", run=run, status=ended, reason=str(error))
 
 
 def surroundings() -> dict[str, str]:

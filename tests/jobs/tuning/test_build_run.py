@@ -1,6 +1,7 @@
 import pytest
 from lakevec.jobs.settings import Mlflow
-from lakevec.jobs.tuning.build_run import Build, log_builds, store_beside
+from lakevec.jobs.tuning.build_run import Build, log_builds
+from lakevec.jobs.tuning.store import store_beside
 from mlflow.tracking import MlflowClient
 from structlog.testing import capture_logs
 
