@@ -17,6 +17,7 @@ from ..udfs.nearest import MOST_TIES
 from .apply import ApplyReport, apply, not_applied
 from .credentials import without_credentials
 from .errors import ConfigurationError, LakevecError
+from .lake.jars import cache_folder
 from .lake.lake import Lake, open_lake
 from .lake.lock import TUNE, locked
 from .lake.session import spark_session
@@ -25,7 +26,7 @@ from .progress import Progress
 from .run import staging_for
 from .settings import Settings
 from .tuning.budget import Turns
-from .tuning.champion import mark_applied
+from .tuning.champion import APPLIED, mark_applied
 from .tuning.choice import Candidate, Choice
 from .tuning.conclusion import ChampionReport, concluded
 from .tuning.estimate import Estimate, search_seconds
@@ -35,6 +36,7 @@ from .tuning.quality import quality_of
 from .tuning.query_sets import QuerySet, asked, held_out, sampled
 from .tuning.questions import read_questions
 from .tuning.shadow_rows import fill
+from .tuning.store import StoreError
 from .tuning.subject import Subject
 from .tuning.sweep import Sweeping
 from .tuning.tracking import Sweep, store_for, surroundings, sweep
@@ -165,9 +167,17 @@ def applied(
         "memory_bytes": done.memory_bytes,
     }
     metrics = {f"applied_{name}": value for name, value in measured.items() if value is not None}
-    run.log(run.run_id, {"applied": done.applied}, metrics)
-    if done.applied:
-        mark_applied(run.client, champion.registered, champion.version)
+    try:
+        run.log(run.run_id, {"applied": done.applied}, metrics)
+        if done.applied:
+            mark_applied(run.client, champion.registered, champion.version)
+    except StoreError as error:
+        if not done.applied:
+            raise
+        raise StoreError(
+            f"{choice.candidate.setting.name} is live, but not marked as applied in the registry, where loads look: "
+            f"{error} Give version {champion.version} of {champion.registered} the alias {APPLIED}, or run tune --apply again."
+        ) from error
     progress.log("tune.applied" if done.applied else "tune.not_applied", why=done.why)
     return done
 
@@ -261,8 +271,10 @@ def swept(
             scales, run, progress, seed, quality, len(without),
         )  # fmt: skip
         sweeping.skipped += tried.skipped
-        sweeping.all()
-    found = concluded(subject, sweeping, run)
+        with kept_where_the_store_fails(sweeping):
+            sweeping.all()
+    with kept_where_the_store_fails(sweeping):
+        found = concluded(subject, sweeping, run)
     report = TuneReport(
         run.experiment_id,
         run.run_id,
@@ -274,6 +286,18 @@ def swept(
         sorted(sweeping.candidates, key=lambda each: -each.qps),
     )
     return report, found.choice
+
+
+@contextmanager
+def kept_where_the_store_fails(sweeping: Sweeping) -> Iterator[None]:
+    """A sweep takes hours, and its measurements are good without MLflow too."""
+    try:
+        yield
+    except StoreError as error:
+        if not sweeping.table:
+            raise
+        file = sweeping.keep(cache_folder() / "tune")
+        raise StoreError(f"{error} What was measured of {len(sweeping.table)} settings is kept in {file}.") from error
 
 
 def tell_estimate(tried: Grid, estimate: Estimate, seconds_of: Any, minutes: float | None, progress: Progress) -> None:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -128,14 +129,13 @@ class Sweeping:
             **self.judged(setting, found),
         }
         tags, table = {"memory_by": weight.way}, per_query(self.sets, found)
-        run_id = self.run.child(setting, metrics, tags, table, seconds=time.monotonic() - begun)
+        row = {"setting": setting.name, "index_type": setting.type, **setting.build, **setting.search} | metrics
+        # Before it is logged: what was measured is not lost where that fails.
+        self.table.append(row)
+        row["run_id"] = run_id = self.run.child(setting, metrics, tags, table, seconds=time.monotonic() - begun)
         deciding = found.deciding
         candidate = Candidate(setting, deciding, found.p99_ms, found.qps[CLIENTS], weight.memory_bytes, run_id, seconds)
         self.candidates.append(candidate)
-        self.table.append(
-            {"run_id": run_id, "setting": setting.name, "index_type": setting.type, **setting.build, **setting.search}
-            | metrics
-        )
         self.progress.log(
             "tune.measured",
             index=setting.name,
@@ -153,6 +153,15 @@ class Sweeping:
         by_question = self.quality.of(answers.ids)
         self.qualities[setting.name] = averages(by_question)
         return quality_metrics(by_question, self.seed)
+
+    def keep(self, folder: Path) -> Path:
+        """What was measured, as a Parquet file of the folder."""
+        import pandas as pd
+
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / f"{self.run.run_id}.parquet"
+        pd.DataFrame(self.table).to_parquet(file)
+        return file
 
     def skip(self, setting: Setting, reason: str) -> None:
         self.skipped.append(Skipped(setting.type, setting.build, setting.search, reason))

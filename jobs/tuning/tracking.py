@@ -5,6 +5,7 @@ import platform
 import subprocess
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from ..lake.lake import Lake
 from ..lake.tables import EMBEDDINGS
 from ..settings import Mlflow
 from .grid import Setting
-from .query_sets import QuerySet
+from .query_sets import QUESTIONS, QuerySet
 from .store import StoreError, ToldClient, artifacts_beside, client_of, store_beside
 
 # Sweeps have an experiment of their own, so that its table of runs has columns of one kind.
@@ -102,7 +103,7 @@ class Sweep:
     shared: Mapping[str, str] = {}
 
     def data(self, lake: Lake, version: int, sets: Sequence[QuerySet]) -> None:
-        """What was searched, and what for: the table and its version, on the parent run."""
+        """What was searched, and what for, on the parent run: the table and its version; of questions, their file."""
         from mlflow.data.delta_dataset_source import DeltaDatasetSource
         from mlflow.data.meta_dataset import MetaDataset
         from mlflow.entities import DatasetInput, InputTag
@@ -114,7 +115,8 @@ class Sweep:
         inputs = [(MetaDataset(table, name=f"embeddings@v{version}"), "base")]
         for each in sets:
             name = f"{each.name} {each.digest}"
-            inputs.append((MetaDataset(table, name=name, digest=each.digest), f"queries: {each.source}"))
+            source = file_source(each.source) if each.name == QUESTIONS else table
+            inputs.append((MetaDataset(source, name=name, digest=each.digest), f"queries: {each.source}"))
         self.client.log_inputs(
             self.run_id,
             [
@@ -168,6 +170,15 @@ def sweep(store: Store, name: str, params: Mapping[str, object], tags: Mapping[s
         except StoreError as error:
             # Whatever the block gave or raised is worth more.
             structlog.get_logger().warning("tune.run_not_ended", run=run, status=ended, reason=str(error))
+
+
+def file_source(path: str) -> Any:
+    from mlflow.data.dataset_source_registry import resolve_dataset_source
+
+    with warnings.catch_warnings():
+        # It registers its source of local files twice, and warns that a path may mean either.
+        warnings.simplefilter("ignore", UserWarning)
+        return resolve_dataset_source(str(Path(path).expanduser().absolute()))
 
 
 def surroundings() -> dict[str, str]:

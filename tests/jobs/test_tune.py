@@ -25,7 +25,9 @@ from lakevec.jobs.tuning.conclusion import ChampionReport
 from lakevec.jobs.tuning.grid import Setting
 from lakevec.jobs.tuning.measures import Interval
 from lakevec.jobs.tuning.query_sets import asked, digest_of, sampled
+from lakevec.jobs.tuning.store import StoreError
 from lakevec.jobs.tuning.subject import Subject
+from lakevec.jobs.tuning.tracking import Sweep
 from lakevec.jobs.vectors.collection import Owner, aliased
 from lakevec.jobs.vectors.connection import MilvusAddress, connect
 from lakevec.jobs.vectors.index import VectorIndex
@@ -144,6 +146,8 @@ def test_a_sweep_measures_logs_and_chooses_and_leaves_nothing_behind(embedded, t
     inputs = {data.dataset.name: json.loads(data.dataset.source) for data in parent.inputs.dataset_inputs}
     assert inputs[f"embeddings@v{version}"]["delta_table_version"] == version
     assert len(inputs) == 3
+    [source] = [each for name, each in inputs.items() if name.startswith("questions ")]
+    assert source == {"uri": str(questions)}
     assert {"milvus", "model_id", "seed", "hardware", "git_commit"} <= parent.data.tags.keys()
     assert {file.path for file in mlflow.list_artifacts(parent.info.run_id)} == {
         "choice.yaml", "recall-memory.png", "recall-qps.png", "results.parquet", "skipped.json",
@@ -331,6 +335,42 @@ def test_an_index_that_somebody_set_is_not_to_be_chosen(tmp_path):
     settings = load_settings("local", [f"lake.path={tmp_path}", "index.type=FLAT"], {})
     with pytest.raises(ConfigurationError, match=r"index\.type is set"):
         tune(settings, applying=True)
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_interrupted_or_loses_its_store_leaves_nothing_behind_and_keeps_what_was_measured(
+    embedded, tmp_path, monkeypatch
+):
+    client, alias = connect(MilvusAddress(embedded.settings.milvus.uri)), embedded.settings.milvus.collection
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lakevec.jobs.tuning.sweep.measure", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            tune(embedded.settings, progress=Progress(False))
+    assert left_over(client, alias, owner_of(embedded.lake())) == []
+    mlflow = MlflowClient(f"sqlite:///{tmp_path}/lake-mlflow.db")
+    experiment = mlflow.get_experiment_by_name("lakevec-tune").experiment_id
+    assert [run.info.status for run in mlflow.search_runs([experiment])] == ["KILLED"]
+
+    logged = Sweep.child
+
+    def child(run: Sweep, setting: Setting, *words, **named):
+        if setting.type != "FLAT":
+            raise StoreError("MLflow's store cannot be used.")
+        return logged(run, setting, *words, **named)
+
+    monkeypatch.setattr(Sweep, "child", child)
+    with pytest.raises(StoreError, match=r"What was measured of 2 settings is kept in (\S+)\.$") as told:
+        tune(embedded.settings, progress=Progress(False))
+    assert left_over(client, alias, owner_of(embedded.lake())) == []
+    kept = pq.read_table(str(told.value).rpartition("kept in ")[2].removesuffix(".")).to_pylist()
+    assert [row["index_type"] for row in kept] == ["FLAT", "IVF_SQ8"]
+    assert all(row["recall_at_10"] > 0 for row in kept)
+    assert mlflow.search_runs([experiment], "status = 'RUNNING'") == []
 
 
 def owner_of(lake) -> Owner:

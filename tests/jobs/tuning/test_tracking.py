@@ -1,11 +1,14 @@
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from lakevec.jobs.errors import ConfigurationError, LakevecError
 from lakevec.jobs.settings import Mlflow
 from lakevec.jobs.tuning.champion import read_registered
+from lakevec.jobs.tuning.store import StoreError
 from lakevec.jobs.tuning.tracking import commit, store_for, sweep
+from structlog.testing import capture_logs
 
 
 def mlflow(**values) -> Mlflow:
@@ -18,6 +21,9 @@ def test_sweeps_have_an_experiment_of_their_own_with_its_files_beside_the_lake()
     assert store.experiment == "lakevec-tune"
     assert store.artifacts == "file:///data/lake-mlflow-artifacts"
     assert store_for(mlflow(tracking_uri="http://there"), "s3://b/lake").artifacts is None
+    assert store_for(mlflow(tracking_uri="sqlite:////a/runs.db"), "/data/lake").artifacts == "file:///a/runs-artifacts"
+    postgres = store_for(mlflow(tracking_uri="postgresql://there/db"), "/data/lake")
+    assert postgres.artifacts == "file:///data/lake-mlflow-artifacts"
 
 
 @pytest.mark.parametrize(
@@ -37,6 +43,44 @@ def test_a_store_that_fails_is_told_without_secrets(monkeypatch):
     with pytest.raises(LakevecError, match=r"could not be read .*127\.0\.0\.1") as read:
         read_registered(store, "docs", "applied")
     assert "secret" not in f"{logged.value} {read.value}"
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        (
+            "postgresql://me:secret@there/db",
+            r"postgresql://there/db cannot be used.*pip install 'psycopg(2-binary|\[binary\])'",
+        ),
+        ("mysql+pymysql://me:secret@there/db", r"pip install 'pymysql'"),
+        ("sqlite:////proc/nowhere/runs.db", r"sqlite:////proc/nowhere/runs.db cannot be used.*See mlflow.tracking_uri"),
+        ("gopher://there", r"gopher://there cannot be used.*See mlflow.tracking_uri"),
+    ],
+)
+def test_a_store_that_cannot_be_reached_costs_nothing_and_says_what_to_do(uri, message):
+    with (
+        pytest.raises(StoreError, match=message) as told,
+        sweep(store_for(mlflow(tracking_uri=uri), "/lake"), "s", {}, {}),
+    ):
+        pass
+    assert "Nothing was built" in str(told.value)
+    assert "secret" not in str(told.value)
+
+
+def test_a_store_that_goes_away_ends_a_sweep_with_what_the_block_raised(tmp_path):
+    store = store_for(mlflow(tracking_uri=f"sqlite:///{tmp_path}/a/runs.db"), "/lake")
+
+    def away(*_):
+        raise OSError("away")
+
+    def work():
+        with sweep(store, "s", {}, {}) as run:
+            run.client.client = SimpleNamespace(set_terminated=away)
+            raise KeyError("of the block")
+
+    with capture_logs() as lines, pytest.raises(KeyError, match="of the block"):
+        work()
+    assert [line["event"] for line in lines] == ["tune.run_not_ended"]
 
 
 def test_the_commit_is_lakevec_s_own(monkeypatch, tmp_path):
