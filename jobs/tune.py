@@ -176,7 +176,8 @@ def applied(
             raise
         raise StoreError(
             f"{choice.candidate.setting.name} is live, but not marked as applied in the registry, where loads look: "
-            f"{error} Give version {champion.version} of {champion.registered} the alias {APPLIED}, or run tune --apply again."
+            f"{error} Give version {champion.version} of {champion.registered} the alias {APPLIED}, or run tune "
+            "--apply again."
         ) from error
     progress.log("tune.applied" if done.applied else "tune.not_applied", why=done.why)
     return done
