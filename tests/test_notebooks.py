@@ -14,6 +14,7 @@ from lakevec.jobs.tuning.grid import Setting
 from lakevec.jobs.tuning.tracking import Store
 from lakevec.jobs.tuning.tracking import sweep as tracked
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 
@@ -54,12 +55,14 @@ def test_the_tour_runs_from_the_sample_to_an_answer(milvus, tmp_path, monkeypatc
 
 
 def test_the_choice_of_an_index_is_explained_from_mlflow_alone(tmp_path, monkeypatch):
-    """Two sweeps, as they are logged; what was measured is made up."""
+    """Sweeps as they are logged, none, one and two; what was measured is made up."""
     monkeypatch.setenv("LAKEVEC__MLFLOW__TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
     # Nothing else is there to be read.
     monkeypatch.setenv("LAKEVEC__LAKE__PATH", str(tmp_path / "nowhere"))
     store = Store(f"sqlite:///{tmp_path}/mlflow.db", "lakevec-tune", f"file://{tmp_path}/artifacts")
+    with pytest.raises(CellExecutionError, match=r"No sweep is logged in sqlite:.*Run lakevec tune"):
+        executed(NOTEBOOKS / "tuning.ipynb", NOTEBOOKS)
     measured = {"HNSW": (0.97, 700), "IVF_FLAT": (0.96, 900), "IVF_SQ8": (0.91, 1200)}
     for seed in (0, 1):
         with tracked(
@@ -74,8 +77,9 @@ def test_the_choice_of_an_index_is_explained_from_mlflow_alone(tmp_path, monkeyp
                 metrics |= {"latency_p99_ms": 5, "qps_8_clients": speed + seed, "memory_bytes": 1000}
                 run.child(Setting(kind), metrics, {}, None)
             run.log(run.run_id, {"champion": "IVF_FLAT"}, {})
-
-    notebook = executed(NOTEBOOKS / "tuning.ipynb", NOTEBOOKS)
+        notebook = executed(NOTEBOOKS / "tuning.ipynb", NOTEBOOKS)
+        is_alone = "There is no sweep before this one" in "".join(each.get("text", "") for each in outputs_of(notebook))
+        assert is_alone == (seed == 0)
 
     shown = results(notebook)
     sweeps = next(text for source, text in shown.items() if source.startswith("import io"))
@@ -84,9 +88,13 @@ def test_the_choice_of_an_index_is_explained_from_mlflow_alone(tmp_path, monkeyp
     reasons = next(text for source, text in shown.items() if source.startswith("choice ="))
     assert "recall may be as low as 0.9000" in reasons
     assert "it is slower: 701 searches/s" in reasons
-    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    outputs = outputs_of(notebook)
     assert any(each.get("text", "").startswith("IVF_FLAT: the fastest of 2 settings") for each in outputs)
     assert sum("image/png" in each.get("data", {}) for each in outputs) == 2
+
+
+def outputs_of(notebook) -> list:
+    return [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
 
 
 def executed(path: Path, folder: Path):
