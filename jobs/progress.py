@@ -98,14 +98,8 @@ class Progress:
             nonlocal done
             done += units
             rate = done / max(time.monotonic() - begun, 1e-9)
-            left = (total - done) / rate if rate else 0
-            self.log(
-                f"{stage}.progress",
-                done=done,
-                total=total,
-                unit=unit,
-                per_second=round(rate, 1),
-                seconds_left=round(left),
-            )
+            # Before anything is done, nobody knows.
+            left = {"seconds_left": round((total - done) / rate)} if rate else {}
+            self.log(f"{stage}.progress", done=done, total=total, unit=unit, per_second=round(rate, 1), **left)
 
         yield advance

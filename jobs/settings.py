@@ -172,7 +172,9 @@ class Tune(Section):
         description="Longest that 99 of 100 searches may take in the index alone, as it is measured",
     )
     max_memory: ByteSize | None = Field(None, description="Most memory that the index may take, such as 4GiB")
-    queries: int = Field(1000, ge=50, description="Passages that are sampled as queries; at most every tenth is one")
+    queries: int = Field(
+        1000, ge=50, description="Passages that are sampled as queries, 50 or more; at most every tenth is one"
+    )
     grid: dict[str, dict[str, list[int]]] = Field(
         {},
         description="What is tried: index types with the values of their parameters, such as HNSW: {M: [16, 32], "
@@ -182,7 +184,10 @@ class Tune(Section):
 
 class Mlflow(Section):
     tracking_uri: str | None = Field(None, description="Tracking store; unset: SQLite beside lake.path")
-    experiment: str = Field("lakevec", description="Experiment that builds are logged to; off where empty")
+    experiment: str = Field(
+        "lakevec",
+        description="Experiment that builds are logged to; off where empty, and then `lakevec tune` is refused",
+    )
 
 
 class Spark(Section):

@@ -11,8 +11,9 @@ from ..errors import LakevecError
 from ..vectors.index import VectorIndex
 from .champion import Registered, register, registered_name
 from .choice import Choice, choose
-from .measures import averages
+from .measures import LEAST_DECIDING, averages
 from .plots import pareto_plots
+from .query_sets import SAMPLED
 from .subject import Subject
 from .sweep import Sweeping, quality_metrics
 from .tracking import Sweep
@@ -116,8 +117,17 @@ def champion_report(choice: Choice, registered: Registered) -> ChampionReport:
 def write_files(folder: Path, sweeping: Sweeping, choice: Choice, subject: Subject) -> None:
     import pandas as pd
 
-    title = f"{subject.alias}, {sum(sweeping.rows.values()):,} rows, {len(sweeping.sets[0].queries):,} queries"
+    sets = {each.queries.name: len(each.queries) for each in sweeping.sets}
+    title = titled(subject.alias, sum(sweeping.rows.values()), sets)
     pareto_plots(sweeping.candidates, choice.candidate, subject.promise.recall, title, folder)
     pd.DataFrame(sweeping.table).to_parquet(folder / "results.parquet")
     skipped = [{**asdict(each), "build": dict(each.build), "search": dict(each.search)} for each in sweeping.skipped]
     (folder / "skipped.json").write_text(json.dumps(skipped, indent=1))
+
+
+def titled(alias: str, rows: int, sets: Mapping[str, int]) -> str:
+    """A plot's. sets: how many queries each has; of those that decide, a setting's worse one is shown."""
+    deciding = {name: count for name, count in sets.items() if count >= LEAST_DECIDING} or sets
+    words = {SAMPLED: "sampled passages"}
+    counts = " or ".join(f"{count:,} {words.get(name, name)}" for name, count in deciding.items())
+    return f"{alias}, {rows:,} rows, {counts}{', the worse' if len(deciding) > 1 else ''}"

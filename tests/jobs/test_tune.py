@@ -1,6 +1,8 @@
 import json
 import signal
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +34,7 @@ from lakevec.jobs.vectors.collection import Owner, aliased
 from lakevec.jobs.vectors.connection import MilvusAddress, connect
 from lakevec.jobs.vectors.index import VectorIndex
 from lakevec.jobs.vectors.routes import publish, read_routes
+from lakevec.jobs.vectors.search import search as search_vectors
 from lakevec.jobs.vectors.shadow import left_over, shadow_name
 from lakevec.udfs.keys import digest
 from mlflow.tracking import MlflowClient
@@ -41,6 +44,7 @@ from typer.testing import CliRunner
 ROWS_OF = {"2023": 1500, "2024": 200}
 QUERIES = 60
 COARSE = Candidate(Setting("IVF_FLAT", {"nlist": 16}, {"nprobe": 1}), Interval(1, 1, 1), 1, 1, 1)
+FINE = Candidate(Setting("IVF_SQ8", {"nlist": 16}, {"nprobe": 16}), Interval(1, 1, 1), 1, 1, 1)
 WORDS = ["snow", "violin", "copper", "glacier", "pension", "theorem", "orchard", "ferry", "comet", "tariff", "vaccine"]
 GRID = "{FLAT: {}, IVF_SQ8: {nlist: [16], nprobe: [1, 16, 32]}, GPU_IVF_FLAT: {}}"
 
@@ -139,6 +143,8 @@ def test_a_sweep_measures_logs_and_chooses_and_leaves_nothing_behind(embedded, t
         "latency_p95_ms", "latency_p99_ms", "qps_1_clients", "qps_8_clients", "build_seconds", "index_bytes",
         "memory_bytes",
     } <= few.metrics.keys()  # fmt: skip
+    assert min(run.data.metrics["index_bytes"] for run in runs) > 0
+    assert {"system/cpu_utilization_percentage", "system/system_memory_usage_megabytes"} <= parent.data.metrics.keys()
     # What the live collection will take, which has the passages that were held out.
     all_rows = sum(ROWS_OF.values())
     assert few.tags["memory_by"].endswith(f"; scaled from {all_rows - QUERIES:,} rows to {all_rows:,}")
@@ -269,6 +275,47 @@ def test_a_promise_that_is_missed_brings_the_old_index_back_and_a_lost_one_is_ma
     drop_all(client, alias)
     load_now(embedded)
     assert read_routes(client, alias).index == applied
+
+
+@pytest.mark.slow
+def test_readers_are_answered_all_the_time_while_an_index_is_applied_or_taken_back(embedded):
+    client, alias = connect(MilvusAddress(embedded.settings.milvus.uri)), embedded.settings.milvus.collection
+    load_now(embedded)
+    before = read_routes(client, alias).collection
+    vector = passages(embedded.lake().model.dimension)[5][EMBEDDINGS.schema.names.index("vector")]
+
+    with reading(embedded.settings, vector) as answers:
+        done = apply_now(embedded, COARSE)
+        applied, until_applied = read_routes(client, alias).collection, len(answers)
+        missed = apply_now(embedded, FINE, recall=1.0, memory=1)
+
+    assert done.applied, done.why
+    assert not missed.applied
+    assert read_routes(client, alias).collection == applied != before
+    assert 10 < until_applied < len(answers) - 10
+    assert set(answers) == {10}
+
+
+@contextmanager
+def reading(settings, vector: list[float]) -> Iterator[list]:
+    """A reader's searches meanwhile, one after the other: how many hits each had, or its error."""
+    answers, ended = [], threading.Event()
+    reader = connect(MilvusAddress(settings.milvus.uri))
+
+    def read():
+        while not ended.is_set():
+            try:
+                answers.append(len(search_vectors(reader, settings.milvus.collection, vector, 10).hits))
+            except Exception as error:
+                answers.append(error)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        yield answers
+    finally:
+        ended.set()
+        thread.join()
 
 
 @pytest.mark.slow
