@@ -100,7 +100,10 @@ class Sweeping:
         self.estimate.learn(build, seconds)
         partitions.load(self.client, self.name, self.rows)
         wait_until_seen(self.client, self.name, self.rows)
-        found, wrong = segments.wait_until_indexed(self.client, self.name, total, build.type, INDEXED_SECONDS)
+        carried = shadow.index_name(index)
+        found, wrong = segments.wait_until_indexed(
+            self.client, self.name, total, build.type, INDEXED_SECONDS, index_name=carried
+        )
         if wrong:
             self.skip(build, f"not measured: {wrong}")
             return

@@ -128,13 +128,13 @@ def schema(dimension: int) -> Any:
     return fields
 
 
-def create_index(client: MilvusClient, name: str, index: VectorIndex) -> None:
+def create_index(client: MilvusClient, name: str, index: VectorIndex, index_name: str = VECTOR) -> None:
     params = client.prepare_index_params()
     build: dict[str, Any] = {
         **{key: bool(value) if key in FLAGS else value for key, value in index.build.items()},
         **FIXED.get(index.type, {}),
     }
-    params.add_index(VECTOR, index_type=index.type, metric_type=METRIC, index_name=VECTOR, params=build)
+    params.add_index(VECTOR, index_type=index.type, metric_type=METRIC, index_name=index_name, params=build)
     # Nothing is in the collection: there is nothing to wait for.
     client.create_index(name, params, sync=False)
 

@@ -89,12 +89,19 @@ def refusals(client: MilvusClient, alias: str, owner: Owner, indexes: Iterable[V
     return found
 
 
+def index_name(index: VectorIndex) -> str:
+    """By which segments tell that it is this one that they carry: not the one before it, whose build a drop does not
+    cancel."""
+    return "_".join([VECTOR, index.type.lower(), *(f"{key}_{value}" for key, value in index.build.items())])
+
+
 def change_index(client: MilvusClient, name: str, index: VectorIndex) -> None:
     """Take the index away and order another; nothing is loaded meanwhile."""
     client.release_collection(name)
-    client.drop_index(name, VECTOR)
+    for present in client.list_indexes(name, VECTOR):
+        client.drop_index(name, present)
     try:
-        create_index(client, name, index)
+        create_index(client, name, index, index_name(index))
     except MilvusException as error:
         # Without any index the collection could not be loaded again.
         create_index(client, name, FIRST)
@@ -110,10 +117,11 @@ def wait_until_built(
     longer than the whole was expected to take.
     """
     moved_at, seen = time.monotonic(), -1
+    [present] = client.list_indexes(name, VECTOR)
     # A segment counts when it is done, and there may be only one.
     patience = max(STALLED_SECONDS, STALLED_TIMES * expected_seconds)
     while True:
-        found = client.describe_index(name, VECTOR)
+        found = client.describe_index(name, present)
         done, total = found["indexed_rows"], found["total_rows"]
         if done == total and not found["pending_index_rows"]:
             advance(total, total)

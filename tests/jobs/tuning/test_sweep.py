@@ -46,7 +46,7 @@ def sweeping(monkeypatch):
     ):
         monkeypatch.setattr(module, name, lambda *_: None)
     monkeypatch.setattr(sweep, "wait_until_seen", lambda *_: None)
-    monkeypatch.setattr(sweep.segments, "wait_until_indexed", lambda *_: ([Segment(5000, True)], None))
+    monkeypatch.setattr(sweep.segments, "wait_until_indexed", lambda *_, **__: ([Segment(5000, True)], None))
     found = Interval(1.0, 1.0, 1.0)
     answers = Answers([["b"]], {10: np.ones(1)}, {1: found, 10: found}, 1.0)
     monkeypatch.setattr(

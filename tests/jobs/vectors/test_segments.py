@@ -1,8 +1,9 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from lakevec.jobs.vectors.index import VectorIndex
-from lakevec.jobs.vectors.segments import Segment, fault
+from lakevec.jobs.vectors.segments import Segment, fault, loaded_segments
 from lakevec.jobs.vectors.weight import Scales, Weight, computed_bytes, newest_bytes
 
 INDEXED, SMALL, BARE = Segment(6000, True), Segment(500, False), Segment(6000, False)
@@ -10,10 +11,18 @@ INDEXED, SMALL, BARE = Segment(6000, True), Segment(500, False), Segment(6000, F
 
 def test_a_search_measures_the_index_only_where_every_segment_that_can_have_one_has_it():
     assert fault([INDEXED, SMALL], 6500, "HNSW") is None
-    assert "1 segments with 6,000 rows carry no index" in fault([INDEXED, BARE], 12_000, "HNSW")
+    assert "1 segments with 6,000 rows do not carry the index" in fault([INDEXED, BARE], 12_000, "HNSW")
     assert "no segment has an index" in fault([SMALL], 500, "HNSW")
     assert "segments have 6,000 rows, the table has 6,500" in fault([INDEXED], 6500, "HNSW")
     assert fault([BARE, SMALL], 6500, "FLAT") is None
+
+
+def test_a_segment_that_carries_the_index_before_it_is_not_indexed():
+    carrying = [
+        SimpleNamespace(num_rows=rows, index_name=name) for rows, name in ((6000, "new"), (7000, "old"), (0, ""))
+    ]
+    client = SimpleNamespace(list_loaded_segments=lambda _: carrying)
+    assert loaded_segments(client, "t", "new") == [Segment(6000, True), Segment(7000, False)]
 
 
 def test_rows_that_are_deleted_may_stay_in_the_segments_of_a_live_collection_but_none_may_be_missing():
