@@ -61,8 +61,9 @@ def run_continuous(
         # Spark's start put its own handler of SIGINT in place, which cancels all jobs.
         take_signals()
         guard = guard_of(settings, allow_deletes) if "ingest" in stages else None
+        work.metrics.seconds_apart = HEARTBEAT_SECONDS
         run = {
-            "ingest": lambda: ingest(work.lake, settings, progress, guard, flow),
+            "ingest": lambda: ingest(work.lake, settings, progress, guard, flow, work.metrics),
             "chunk": lambda: chunk(work.lake, progress, flow),
             "embed": lambda: embed(work.lake, settings, progress, flow),
             "load": lambda: load_as_it_changes(work, settings, progress, flow, report, "embed" in stages),
@@ -78,6 +79,7 @@ def run_continuous(
         finally:
             flow.stop()
         wait(futures)
+        work.metrics.write()
         for future in futures:
             future.result()
         return report.summed(time.monotonic() - begun, work.metrics.freshness)
@@ -178,4 +180,5 @@ def load_as_it_changes(
                     outcome = load(work.lake, settings, address, progress, work.staging, work.metrics)
                 compared_at = time.monotonic()
                 report.add("load", outcome, compared_at - begun)
-            flow.embeddings_changed.wait(COMPARE_SECONDS if is_told else settings.pipeline.trigger_seconds)
+            if not flow.embeddings_changed.wait(COMPARE_SECONDS if is_told else settings.pipeline.trigger_seconds):
+                work.metrics.write()

@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 
 from ..udfs.embed import with_vectors
 from .flow import Flow, turn
-from .lake.changes import Keys, apply, keys_of, last_changes, reconcile, without_parent
+from .lake.changes import Keys, apply, keys_of, last_changes, named, reconcile, without_parent
 from .lake.gpus import device_of_task, profile_of_tasks, tasks_per_gpu
 from .lake.lake import Lake
 from .lake.ranges import range_of
@@ -57,18 +57,19 @@ def embed(lake: Lake, settings: Settings, progress: Progress, flow: Flow | None 
     done = Embedded()
     pieces = Pieces(settings.embed.piece_seconds, parallel_tasks(lake.tables.spark))
 
-    def handle(feed: DataFrame, _: int) -> None:
+    def handle(feed: DataFrame, known_until: int) -> None:
         with turn(flow, "embed"):
-            work(feed)
+            work(feed, known_until)
 
-    def work(feed: DataFrame) -> None:
+    def work(feed: DataFrame, known_until: int) -> None:
         begun = flow.begun(flow.chunks) if flow else 0
-        changed = materialised(last_changes(feed, "chunk_id"))
-        wanted, keys = changed.where("not deleted"), keys_of(changed, "chunk_id", "content_hash")
-        embedded, made = embed_missing(lake, wanted, keys, settings, progress, pieces, flow)
-        vectors = made if made is not None else vectors_for(lake, keys)
-        desired = embeddings_of(wanted, vectors, lake.model.id, lake.granularity)
-        present = keys.among(lake.tables.read(EMBEDDINGS), "chunk_id")
+        changed = materialised(last_changes(feed, "chunk_id", known_until))
+        keys = keys_of(changed, "chunk_id", "content_hash", "deleted", "is_new")
+        wanted = keys.without("deleted")
+        embedded, made = embed_missing(lake, wanted, settings, progress, pieces, flow)
+        vectors = made if made is not None else vectors_for(lake, wanted)
+        desired = embeddings_of(wanted.rows, vectors, lake.model.id, lake.granularity)
+        present = keys.without("is_new").among(lake.tables.read(EMBEDDINGS), "chunk_id")
         merged = apply(lake.tables, EMBEDDINGS, reconcile(desired, present, EMBEDDINGS))
         written = merged["insert"] + merged["update"]
         done.embedded += embedded
@@ -110,8 +111,7 @@ class Pieces:
 
 def embed_missing(
     lake: Lake,
-    chunks: DataFrame,
-    keys: Keys,
+    chunks: Keys,
     settings: Settings,
     progress: Progress,
     pieces: Pieces,
@@ -120,15 +120,22 @@ def embed_missing(
     """Embed the texts that have no vector yet, piece by piece into `vectors`. Gives their number, and
     (content_hash, vector) where those are the vectors of all chunks and few.
 
-    keys: with the content_hash of all chunks. A piece is committed before the next begins, so that a
+    chunks: with content_hash among the keys. A piece is committed before the next begins, so that a
     crash keeps what was done. Raises StreamEndedError between two pieces when `flow` is stopping.
     """
     known = lake.tables.read(VECTORS).where(F.col("model_id") == lake.model.id).select("content_hash")
-    texts = chunks.select("content_hash", F.concat("prefix", "text").alias("text")).dropDuplicates(["content_hash"])
-    missing = materialised(texts.join(keys.among(known, "content_hash"), "content_hash", "left_anti"))
-    number = missing.count()
+    texts = chunks.rows.select("content_hash", F.concat("prefix", "text").alias("text"))
+    texts = texts.dropDuplicates(["content_hash"])
+    present = chunks.among(known, "content_hash")
+    if chunks.few is None:
+        missing = materialised(texts.join(present, "content_hash", "left_anti"))
+        number, is_all_missing = missing.count(), False
+    else:
+        hashes = {row["content_hash"] for row in chunks.few}
+        wanted = hashes.difference(row["content_hash"] for row in present.collect()) if hashes else hashes
+        missing = texts.where(named("content_hash", sorted(wanted)))
+        number, is_all_missing = len(wanted), len(wanted) == len(hashes)
     to_vectors = embedding(lake, settings)
-    is_all_missing = keys.few is not None and number == len({row["content_hash"] for row in keys.few})
     made = None
     with progress.task("embed", "chunks", number) as advance:
         first = 0

@@ -27,7 +27,7 @@ def test_every_text_is_embedded_once_however_small_the_pieces_are(lakehouse, mon
 
     def embed_all():
         keys = keys_of(chunks, "content_hash")
-        return embed_missing(lake, chunks, keys, settings, Progress(terminal=False), Pieces(1e-9, tasks=2))[0]
+        return embed_missing(lake, keys, settings, Progress(terminal=False), Pieces(1e-9, tasks=2))[0]
 
     first, second = embed_all(), embed_all()
 
