@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from lakevec.jobs.apply import apply
+from lakevec.jobs.apply import apply, prove
 from lakevec.jobs.cli import app
 from lakevec.jobs.errors import ConfigurationError, LakeBusyError
 from lakevec.jobs.in_words import print_tuned
@@ -348,7 +348,9 @@ def test_what_is_not_proved_is_taken_back_at_once_or_by_the_next_load(embedded, 
 
 
 @pytest.mark.slow
-def test_other_search_parameters_are_applied_in_place_and_what_is_upserted_is_indexed_before_readers_come(embedded):
+def test_other_search_parameters_are_applied_in_place_and_what_is_upserted_is_indexed_before_readers_come(
+    embedded, monkeypatch
+):
     """The live collection has a row that was deleted, and rows that were upserted and are not flushed."""
     client, alias = connect(MilvusAddress(embedded.settings.milvus.uri)), embedded.settings.milvus.collection
     load_now(embedded)
@@ -359,11 +361,17 @@ def test_other_search_parameters_are_applied_in_place_and_what_is_upserted_is_in
     before = read_routes(client, alias)
     wide = Candidate(Setting(before.index.type, before.index.build, {"ef": 123}), Interval(1, 1, 1), 1, 1, 1)
 
+    def proved_before_readers_have_them(*arguments):
+        assert read_routes(client, alias) == before
+        return prove(*arguments)
+
+    monkeypatch.setattr("lakevec.jobs.apply.prove", proved_before_readers_have_them)
     done = apply_now(embedded, wide, recall=0.5)
 
     assert done.applied, done.why
     assert read_routes(client, alias) == replace(before, index=replace(before.index, search={"ef": 123}))
     assert collections(client, alias) == [before.collection]
+    monkeypatch.undo()
 
     embedded.settings = embedded.settings.model_copy(
         update={"load": embedded.settings.load.model_copy(update={"staging": None})}
