@@ -88,8 +88,17 @@ def reason_of(error: Exception) -> str:
     return without_credentials(said if said.endswith(".") else f"{said}.")
 
 
+def redacted(record: logging.LogRecord) -> bool:
+    """A filter of log records that leaves secrets of addresses out."""
+    record.msg, record.args = without_credentials(record.getMessage()), ()
+    return True
+
+
 def quiet() -> None:
-    """Nothing of MLflow's log but warnings, and of its databases' nothing: what fails is told as an error."""
+    """Nothing of MLflow's log but warnings, those without secrets, and of its databases' nothing: what fails is told as
+    an error."""
+    for handler in logging.getLogger("mlflow").handlers:
+        handler.addFilter(redacted)
     for chatty in ("alembic", "mlflow"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)

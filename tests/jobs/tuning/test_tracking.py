@@ -1,3 +1,4 @@
+import logging
 import os
 import signal
 import socket
@@ -112,11 +113,13 @@ def test_nothing_but_the_answer_goes_to_stdout_where_a_store_is_a_server(tmp_pat
         with sweep(store, "s", {}, {}) as run:
             run.child(Setting("FLAT"), {}, {}, None)
             assert run.client.get_run(run.run_id).info.status == "RUNNING"
+        logging.getLogger("mlflow.store").warning("no answer of %s", store.uri)
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait()
     told = capsys.readouterr()
     assert told.out == ""
+    assert f"no answer of http://127.0.0.1:{port}" in told.err
     assert "secret" not in told.err
 
 
