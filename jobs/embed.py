@@ -15,6 +15,7 @@ from ..udfs.embed import with_vectors
 from .flow import Flow, turn
 from .lake.changes import Keys, apply, keys_of, last_changes, named, reconcile, without_parent
 from .lake.gpus import device_of_task, profile_of_tasks, tasks_per_gpu
+from .lake.known_texts import KnownTexts
 from .lake.lake import Lake
 from .lake.ranges import range_of
 from .lake.session import materialised, parallel_tasks, workers_of_their_own
@@ -56,6 +57,7 @@ def embed(lake: Lake, settings: Settings, progress: Progress, flow: Flow | None 
     """Work off the change feed of `chunks`: what there is, or with `flow` until that stops."""
     done = Embedded()
     pieces = Pieces(settings.embed.piece_seconds, parallel_tasks(lake.tables.spark))
+    known = KnownTexts(lake.tables, lake.model.id)
 
     def handle(feed: DataFrame, known_until: int) -> None:
         with turn(flow, "embed"):
@@ -66,8 +68,10 @@ def embed(lake: Lake, settings: Settings, progress: Progress, flow: Flow | None 
         changed = materialised(last_changes(feed, "chunk_id", known_until))
         keys = keys_of(changed, "chunk_id", "content_hash", "deleted", "is_new")
         wanted = keys.without("deleted")
-        embedded, made = embed_missing(lake, wanted, settings, progress, pieces, flow)
+        embedded, made = embed_missing(lake, wanted, known, settings, progress, pieces, flow)
         vectors = made if made is not None else vectors_for(lake, wanted)
+        if wanted.few is not None:
+            vectors = F.broadcast(vectors)
         desired = embeddings_of(wanted.rows, vectors, lake.model.id, lake.granularity)
         present = keys.without("is_new").among(lake.tables.read(EMBEDDINGS), "chunk_id")
         merged = apply(lake.tables, EMBEDDINGS, reconcile(desired, present, EMBEDDINGS))
@@ -112,6 +116,7 @@ class Pieces:
 def embed_missing(
     lake: Lake,
     chunks: Keys,
+    known: KnownTexts,
     settings: Settings,
     progress: Progress,
     pieces: Pieces,
@@ -123,18 +128,17 @@ def embed_missing(
     chunks: with content_hash among the keys. A piece is committed before the next begins, so that a
     crash keeps what was done. Raises StreamEndedError between two pieces when `flow` is stopping.
     """
-    known = lake.tables.read(VECTORS).where(F.col("model_id") == lake.model.id).select("content_hash")
     texts = chunks.rows.select("content_hash", F.concat("prefix", "text").alias("text"))
     texts = texts.dropDuplicates(["content_hash"])
-    present = chunks.among(known, "content_hash")
     if chunks.few is None:
-        missing = materialised(texts.join(present, "content_hash", "left_anti"))
-        number, is_all_missing = missing.count(), False
+        wanted, is_all_missing = None, False
+        missing = materialised(texts.join(chunks.among(known.now, "content_hash"), "content_hash", "left_anti"))
+        number = missing.count()
     else:
         hashes = {row["content_hash"] for row in chunks.few}
-        wanted = hashes.difference(row["content_hash"] for row in present.collect()) if hashes else hashes
+        wanted = hashes - known.among(chunks)
         missing = texts.where(named("content_hash", sorted(wanted)))
-        number, is_all_missing = len(wanted), len(wanted) == len(hashes)
+        number, is_all_missing = len(wanted), wanted == hashes
     to_vectors = embedding(lake, settings)
     made = None
     with progress.task("embed", "chunks", number) as advance:
@@ -157,11 +161,12 @@ def embed_missing(
                 begun = time.monotonic()
                 if is_all and is_all_missing:
                     # To find a few among all again takes longer than to keep them.
-                    vectors = materialised(vectors)
+                    vectors = materialised(vectors).coalesce(1)
                     made = vectors.select("content_hash", "vector")
                 lake.tables.append(VECTORS, vectors)
                 pieces.took(embedded, time.monotonic() - begun)
             advance(embedded)
+    known.add(wanted)
     return number, made
 
 

@@ -261,6 +261,8 @@ def swept(
             str(client.get_server_version()).endswith("-gpu"),
             lacking,
         )
+        sizes = {"segments": len(there), "least_segment_rows": min(there), "most_segment_rows": max(there)}
+        run.log(run.run_id, sizes, {})
         tried = grid(subject.settings.tune.grid, ground)
         estimate = Estimate(indexed, lake.model.dimension)
         queries = sum(map(len, sets))

@@ -63,7 +63,7 @@ def judgements_of(qrels: Path, questions: Set[str]) -> dict[str, dict[str, int]]
     judged: dict[str, dict[str, int]] = {}
     for number, row in enumerate(csv.reader(text_of(qrels).split("\n"), delimiter="\t"), 1):
         # The last line ends, too.
-        if not row or (number == 1 and row[0] not in questions and not row[-1].strip().isdecimal()):
+        if not row or (number == 1 and len(row) == 3 and row[0] not in questions and not row[-1].strip().isdecimal()):
             continue
         try:
             question, document, grade = row

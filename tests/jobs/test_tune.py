@@ -161,6 +161,9 @@ def test_a_sweep_measures_logs_and_chooses_and_leaves_nothing_behind(embedded, t
     assert pq.read_table(mlflow.download_artifacts(parent.info.run_id, "results.parquet")).num_rows == 3
     per_query = json.loads(Path(mlflow.download_artifacts(by_name["FLAT"].info.run_id, "queries.json")).read_text())
     assert len(per_query["data"]) == QUERIES + 1
+    assert per_query["data"][-1][per_query["columns"].index("ndcg_at_10")] == exact.metrics["ndcg_at_10"]
+    least, most = (int(parent.data.params[f"{end}_segment_rows"]) for end in ("least", "most"))
+    assert 0 < least < most < all_rows
 
     champion = report["champion"]
     assert champion["ci_low"] >= 0.95

@@ -60,6 +60,9 @@ def test_judgements_with_a_header_or_without_lose_no_line(tmp_path, header):
     qrels.write_text("1\t29\t2147483648\n")
     with pytest.raises(ConfigurationError, match=r"test\.tsv, line 1: .* up to 1000"):
         read_questions(str(tmp_path))
+    qrels.write_text("1 29 1\n")
+    with pytest.raises(ConfigurationError, match=r"test\.tsv, line 1: expected query-id, .* between tabs"):
+        read_questions(str(tmp_path))
     qrels.write_text("0\tx\t1\n17\t29\t1\n")
     with pytest.raises(ConfigurationError, match=r"test\.tsv: it judges no question of queries\.jsonl, but '0'"):
         read_questions(str(tmp_path))
