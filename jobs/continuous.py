@@ -25,7 +25,8 @@ from .load import load
 from .progress import Progress
 from .run import STAGES, RunReport, Work, opened, plain_numbers
 from .settings import Settings
-from .vectors.connection import milvus_for
+from .vectors.connection import has_died, milvus_for
+from .vectors.patience import in_vain, is_transient
 
 # A stage that fails so often, one failure close behind the other, ends the run.
 MOST_FAILURES = 12
@@ -56,6 +57,7 @@ def run_continuous(
     with (
         ended_by_signals(flow) as take_signals,
         opened(settings, stages, progress) as work,
+        in_vain(lambda: flow.stopping.is_set() or has_died(settings)),
         ThreadPoolExecutor(len(stages) + 1) as pool,
     ):
         # Spark's start put its own handler of SIGINT in place, which cancels all jobs.
@@ -124,7 +126,10 @@ def ended_by_signals(flow: Flow) -> Iterator[Callable[[], None]]:
 
 
 def kept_up(stage: str, work: Callable[[], Any], flow: Flow, progress: Progress, report: RunReport) -> None:
-    """Do a stage's work until the end, again after what may pass."""
+    """Do a stage's work until the end, again after what may pass.
+
+    Where Milvus is away when the end comes, the stage's work is left as it is.
+    """
     begun = time.monotonic()
 
     def attempt() -> None:
@@ -144,7 +149,7 @@ def kept_up(stage: str, work: Callable[[], Any], flow: Flow, progress: Progress,
             f"{stage}.failed", reason=str(error), failures=state.attempt_number, again_in=round(state.upcoming_sleep, 1)
         )
 
-    Retrying(
+    attempts = Retrying(
         retry=retry_if_exception(lambda error: may_pass(error) and not flow.stopping.is_set()),
         stop=stop_after_attempt(MOST_FAILURES),
         wait=wait_exponential_jitter(initial=1, max=LONGEST_WAIT_SECONDS),
@@ -152,7 +157,14 @@ def kept_up(stage: str, work: Callable[[], Any], flow: Flow, progress: Progress,
         before_sleep=tell,
         sleep=flow.rest,
         reraise=True,
-    )(attempt)
+    )
+    try:
+        attempts(attempt)
+    except Exception as error:
+        # Milvus is away, and the run shall end: what is left the next one does.
+        if not (flow.stopping.is_set() and is_transient(error)):
+            raise
+        progress.log(f"{stage}.left", reason=str(error))
 
 
 def may_pass(error: BaseException) -> bool:

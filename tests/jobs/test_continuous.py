@@ -4,18 +4,22 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from lakevec.jobs import ingest as ingesting
-from lakevec.jobs.continuous import ended_by_signals, may_pass
+from lakevec.jobs.continuous import ended_by_signals, kept_up, may_pass
 from lakevec.jobs.errors import ConfigurationError, MilvusError
 from lakevec.jobs.flow import COMES_WITHIN, Flow, Turns
 from lakevec.jobs.guard import Guard
 from lakevec.jobs.ingest import ingest
 from lakevec.jobs.lake.tables import DOCUMENTS
 from lakevec.jobs.progress import Progress
+from lakevec.jobs.run import RunReport
 from lakevec.jobs.settings import Pipeline
 from lakevec.jobs.status import status
+from pymilvus import MilvusException
 
 
 @pytest.fixture
@@ -250,6 +254,25 @@ def test_a_signal_ends_the_flow_and_the_next_one_does_what_it_did_before(number)
         assert caught == [number]
     finally:
         signal.signal(number, before)
+
+
+def test_where_milvus_is_away_at_the_end_a_stage_is_left_as_it_is():
+    told = []
+    progress: Any = SimpleNamespace(log=lambda event, **_: told.append(event))
+
+    def leave(error):
+        flow = Flow(Pipeline())
+
+        def work():
+            flow.stop()
+            raise error
+
+        kept_up("load", work, flow, progress, RunReport())
+
+    leave(MilvusException(2, "Fail connecting to server"))
+    assert told == ["load.left"]
+    with pytest.raises(MilvusException, match="wrong request"):
+        leave(MilvusException(1100, "wrong request"))
 
 
 def test_only_what_cannot_pass_ends_a_stage_at_once():
