@@ -10,6 +10,7 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
 
 from ..udfs.embed import with_vectors
 from .flow import Flow, turn
@@ -37,6 +38,9 @@ HASH_RANGES = 16**8
 LONGEST_VARCHAR_BYTES = 65_535
 CUT_CODE_POINTS = LONGEST_VARCHAR_BYTES // 4
 VARCHARS = ("uri", "title", "heading_path", "text")
+
+# No part of a vector is null: Delta's MERGE takes no array for one of another kind.
+WITH_VECTORS = StructType([VECTORS.schema["content_hash"], VECTORS.schema["vector"]])
 
 
 @dataclass
@@ -218,7 +222,7 @@ def embedding(lake: Lake, settings: Settings) -> Callable[[DataFrame], DataFrame
         return with_vectors(batches, model, replace(compute, device=device, memory_fraction=share))
 
     def transform(texts: DataFrame) -> DataFrame:
-        return texts.mapInArrow(embedded, "content_hash string, vector array<float>", profile=profile)
+        return texts.mapInArrow(embedded, WITH_VECTORS, profile=profile)
 
     return transform
 
