@@ -1,4 +1,5 @@
 import json
+import random
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from lakevec.jobs.progress import Progress
 from lakevec.jobs.run import RunReport
 from lakevec.jobs.settings import Pipeline
 from lakevec.jobs.status import status
+from lakevec.jobs.verify import verify
 from pymilvus import MilvusException
 
 
@@ -82,6 +84,65 @@ def test_a_continuous_run_follows_the_source_until_it_is_told_to_end(lakehouse, 
     assert after.freshness.documents == 27
     assert lakehouse.run(allow_deletes=True).deleted == 19
     assert lakehouse.assert_mirrored() == 7
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_what_changes_while_runs_go_on_and_one_is_killed_is_mirrored_exactly(lakehouse, tmp_path):
+    """Files are added, edited, renamed, touched, restored and deleted at random; the first of two runs is killed."""
+    chance = random.Random(7)
+    texts: dict[str, str] = {}
+    command = [sys.executable, "-m", "lakevec.jobs.cli", *lakehouse.options, "run", "--continuous", "--allow-deletes"]
+
+    def text() -> str:
+        # Passages that several documents have, and some that were there before.
+        words = [chance.choice(["granite", "lamp", "keeper", "storm", "harbour"]) for _ in range(3)]
+        return "\n\n".join(
+            f"# Part {word}\n\nThe {word} of the lighthouse, year {chance.randint(1, 4)}." for word in words
+        )
+
+    def change(number: int) -> None:
+        name = chance.choice(sorted(texts)) if texts and chance.random() < 0.7 else f"{number}.md"
+        what = chance.choice(["write", "write", "rename", "touch", "delete"]) if name in texts else "write"
+        path = lakehouse.source / name
+        if what == "write":
+            texts[name] = text()
+            lakehouse.write(name, texts[name])
+        elif what == "rename":
+            path.rename(path.with_name(f"{number}-renamed.md"))
+            texts[f"{number}-renamed.md"] = texts.pop(name)
+        elif what == "touch":
+            path.touch()
+        else:
+            path.unlink()
+            del texts[name]
+
+    numbers = iter(range(1_000))
+    for is_killed in (True, False):
+        with (tmp_path / "log").open("a") as log:
+            process = subprocess.Popen(command, stderr=log, stdout=log)
+        begun = len((tmp_path / "log").read_text())
+        try:
+            loaded = 0
+            while loaded < 3:
+                for _ in range(chance.randint(1, 3)):
+                    change(next(numbers))
+                time.sleep(chance.uniform(0.5, 4))
+                assert process.poll() is None, (tmp_path / "log").read_text()[-5000:]
+                loaded = (tmp_path / "log").read_text()[begun:].count("load.progress")
+            process.send_signal(signal.SIGKILL if is_killed else signal.SIGTERM)
+            assert process.wait(120) == (-signal.SIGKILL if is_killed else 0)
+        finally:
+            process.kill()
+            process.wait()
+    assert "failed" not in (tmp_path / "log").read_text()
+
+    lakehouse.run(allow_deletes=True)
+    lakehouse.assert_mirrored()
+    found = {uri.rsplit("/", 1)[1]: text for uri, text in lakehouse.rows(DOCUMENTS, "uri", "text")}
+    assert found == texts
+    report = verify(lakehouse.settings, progress=Progress(terminal=False))
+    assert report.ok, report
 
 
 def test_files_are_taken_in_while_there_is_room():
