@@ -11,14 +11,17 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
 from .chunk import chunk
 from .embed import embed, keep_loaded
-from .errors import ConfigurationError, LakeBusyError
+from .errors import ConfigurationError, LakeBusyError, cause_of
 from .flow import Flow
 from .guard import guard_of
 from .ingest import ingest
+from .lake.freshness import RunMetrics
 from .lake.session import with_more_slots
 from .lake.tables import EMBEDDINGS
 from .load import load
@@ -81,10 +84,20 @@ def run_continuous(
         finally:
             flow.stop()
         wait(futures)
-        work.metrics.write()
-        for future in futures:
-            future.result()
+        try:
+            for future in futures:
+                future.result()
+        finally:
+            write_last(work.metrics, progress)
         return report.summed(time.monotonic() - begun, work.metrics.freshness)
+
+
+def write_last(metrics: RunMetrics, progress: Progress) -> None:
+    """What has not been written yet; where that fails, what the stages raised is worth more."""
+    try:
+        metrics.write()
+    except (PySparkException, Py4JError) as error:
+        progress.log("metrics.not_written", reason=cause_of(str(error)))
 
 
 def stages_at_once(settings: Settings) -> int:

@@ -135,7 +135,8 @@ def embed_missing(
     texts = chunks.rows.select("content_hash", F.concat("prefix", "text").alias("text"))
     texts = texts.dropDuplicates(["content_hash"])
     if chunks.few is None:
-        wanted, is_all_missing = None, False
+        known.add(None)
+        wanted, is_all_missing = set(), False
         missing = materialised(texts.join(chunks.among(known.now, "content_hash"), "content_hash", "left_anti"))
         number = missing.count()
     else:
@@ -152,7 +153,8 @@ def embed_missing(
                 raise StreamEndedError
             end = min(first + max(1, HASH_RANGES * pieces.size // number), HASH_RANGES)
             is_all = end - first == HASH_RANGES
-            piece = missing.where(F.col("content_hash").between(hash_at(first), hash_at(end)))
+            bounds = hash_at(first), hash_at(end)
+            piece = missing.where(F.col("content_hash").between(*bounds))
             first = end
             embedded = number if is_all else piece.count()
             if not embedded:
@@ -169,8 +171,8 @@ def embed_missing(
                     made = vectors.select("content_hash", "vector")
                 lake.tables.append(VECTORS, vectors)
                 pieces.took(embedded, time.monotonic() - begun)
+            known.add({each for each in wanted if bounds[0] <= each <= bounds[1]})
             advance(embedded)
-    known.add(wanted)
     return number, made
 
 

@@ -97,6 +97,8 @@ class Ingest:
         self.latest = -1
         # What is in the source since then, in its version, was in a listing that was wholly worked off.
         self.known_until: datetime | None = None
+        # Whether all files of a listing were compared and taken in by this run.
+        self.knows_source = False
         # content_of_all of a listing that differed in nothing, and when that was seen.
         self.equal: tuple[Decimal | None, float] | None = None
         # forgotten_bytes, until a piece changes them: nobody else does as long as this stage holds its lock.
@@ -145,14 +147,13 @@ class Ingest:
             due = self.flow.next_listing(began, walk_seconds or time.monotonic() - began) if self.flow else None
             differing = Differing(listing, {}) if self.is_as_before(content) else self.compared(listing, content)
             self.done.changes += sum(differing.number.values()) - differing.number.get("unread", 0)
-            if differing.waiting and self.forgotten is None:
-                self.forgotten = forgotten_bytes(self.lake.tables.read(FILES))
             if differing.gone:
                 self.remove_gone(differing.rows, differing.gone)
             else:
                 self.hold_back(0, None)
         is_worked_off = not differing.waiting or self.take_in(differing, arrived_after, listed_at, due)
         self.known_until = listed_at if is_worked_off else arrived_after
+        self.knows_source |= is_worked_off
         if self.flow and due:
             self.flow.stopping.wait(max(0.0, due - time.monotonic()))
 
@@ -230,7 +231,8 @@ class Ingest:
     ) -> None:
         """Read, parse and commit some files; `documents` first, so that a crash between repeats the work."""
         tables = self.lake.tables
-        forgotten = self.forgotten or {}
+        if self.forgotten is None:
+            self.forgotten = forgotten_bytes(tables.read(FILES))
         limits = Limits(self.settings.parse.timeout_seconds, self.settings.parse.memory_mb)
         files = [
             tuple(file[name] for name in ("uri", "size", "modified_at", "known_hash", "forgotten")) for file in piece
@@ -239,12 +241,14 @@ class Ingest:
         parsed = materialised(
             tables.spark.createDataFrame(files, schema)
             .repartition(task_count(self.lake, len(files)))
-            .mapInArrow(partial(documents_in, self.root, limits, forgotten), PARSED_SCHEMA)
+            .mapInArrow(partial(documents_in, self.root, limits, self.forgotten), PARSED_SCHEMA)
         )
         outcomes = parsed.where("doc_id is null").select(*OUTCOME).toArrow().to_pylist()
         replaced = {outcome["uri"] for outcome in outcomes if replaces(outcome, self.settings.ingest.unreadable)}
-        # A file without a row in `files` has no documents (was_cut_off sees to that).
-        known = replaced.intersection(file["uri"] for file in piece if file["change"] != "new")
+        known = replaced
+        if self.flow and self.knows_source:
+            # What came since this run knows the whole source has no documents yet.
+            known = replaced.difference(file["uri"] for file in piece if file["change"] == "new")
         actions = reconcile(
             parsed.where("doc_id is not null")
             .select(*[name for name in DOCUMENTS.schema.names if name != "changed_at"])

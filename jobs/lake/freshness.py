@@ -53,7 +53,9 @@ def seconds_until(
     arrived = files.where("arrived_at is not null").select("uri", F.col("arrived_at").cast("double"))
     if documents.few is not None:
         uris = {uri for _, uri in documents.few}
-        at = {uri: known[uri] for uri in uris if uri in known}
+        # Another thread adds files, and drops the oldest.
+        there = dict(known)
+        at = {uri: there[uri] for uri in uris if uri in there}
         if unknown := uris - at.keys():
             found = keys_named(rows.sparkSession, "uri", unknown).among(arrived, "uri")
             at |= {row["uri"]: row["arrived_at"] for row in found.collect()}

@@ -48,7 +48,7 @@ class KnownTexts:
         return written | {row["content_hash"] for row in found}
 
     def add(self, hashes: set[str] | None) -> None:
-        """These have been written; None: more than are told one by one."""
+        """These have been written; None: more than are told one by one are about to be."""
         if hashes is None:
             self.asked, self.remembered = 0, None
         else:
