@@ -3,6 +3,7 @@
 A collection has one index for all its ranges, so they are built into another collection while readers
 search the old one. One switch of the routes brings them over. Then recall is measured again, and where
 the promise is missed the old routes are published again; until that is known the old collection stays.
+Where the index is as it was and only its search parameters are others, recall is measured before the switch.
 The live collection holds the passages that the sweep held out: a passage is never its own answer, but a
 graph leads to its neighbours by its own edges, so that recall is flattered there, and the sweep's counts.
 An error or Ctrl-C before the proof ends in the same way; after a kill the next load takes back what was
@@ -98,10 +99,19 @@ def apply(
         scales = scales_for(settings, client, new.collection, lake.model.dimension)
         bare, memory = wait_until_served(client, new, chosen.build_seconds, scales)
         warm_up(client, new, sets[0])
-        publish(client, alias, new)
-        progress.log("tune.switched", collection=new.collection, index=chosen.setting.name)
+
+        def switch() -> None:
+            publish(client, alias, new)
+            progress.log("tune.switched", collection=new.collection, index=chosen.setting.name)
+
+        # Other search parameters alone can be proved before a reader has them.
+        is_other = new.collection != old.collection
+        if is_other:
+            switch()
         proved, why = prove(client, new, chosen, promise, sets, seed, bare, memory)
         if why is None:
+            if not is_other:
+                switch()
             point_alias(client, alias, new.collection)
     except BaseException:
         # The error is the one to tell; where Milvus is away, the next load takes back what is not proved.

@@ -31,14 +31,14 @@ def chunk(lake: Lake, progress: Progress, flow: Flow | None = None) -> Chunked:
     if flow:
         flow.begin_anew(flow.chunks)
 
-    def handle(feed: DataFrame, _: int) -> None:
+    def handle(feed: DataFrame, known_until: int) -> None:
         with turn(flow, "chunk"):
-            work(feed)
+            work(feed, known_until)
 
-    def work(feed: DataFrame) -> None:
+    def work(feed: DataFrame, known_until: int) -> None:
         begun = flow.begun(flow.documents) if flow else 0
-        changed = materialised(last_changes(feed, "doc_id"))
-        keys = keys_of(changed, "doc_id")
+        changed = materialised(last_changes(feed, "doc_id", known_until))
+        keys = keys_of(changed, "doc_id", "is_new")
         documents = keys.number
         with progress.task("chunk", "documents", documents) as advance:
             desired = chunks_in(
@@ -47,7 +47,7 @@ def chunk(lake: Lake, progress: Progress, flow: Flow | None = None) -> Chunked:
                 lake.chunking,
                 parallel_tasks(lake.tables.spark),
             )
-            present = children_of(lake.tables.read(CHUNKS), CHUNKS, "doc_id", keys)
+            present = children_of(lake.tables.read(CHUNKS), CHUNKS, "doc_id", keys.without("is_new"))
             merged = apply(lake.tables, CHUNKS, reconcile(desired, present, CHUNKS), announce)
             advance(documents)
         if flow:

@@ -228,7 +228,7 @@ def tune(
     budget: Annotated[
         float | None, typer.Option(min=0, metavar="MINUTES", help="Time for builds and searches.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Chooses the sampled passages.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Chooses the sampled passages.")] = 0,
     apply: Annotated[bool, typer.Option("--apply", help="Make the live index as chosen, without a gap.")] = False,
 ) -> None:
     """Try index types and parameters on a copy of the index, choose by recall and speed, log it all in MLflow."""

@@ -11,21 +11,25 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
 from .chunk import chunk
 from .embed import embed, keep_loaded
-from .errors import ConfigurationError, LakeBusyError
+from .errors import ConfigurationError, LakeBusyError, cause_of
 from .flow import Flow
 from .guard import guard_of
 from .ingest import ingest
+from .lake.freshness import RunMetrics
 from .lake.session import with_more_slots
 from .lake.tables import EMBEDDINGS
 from .load import load
 from .progress import Progress
 from .run import STAGES, RunReport, Work, opened, plain_numbers
 from .settings import Settings
-from .vectors.connection import milvus_for
+from .vectors.connection import has_died, milvus_for
+from .vectors.patience import in_vain, is_transient
 
 # A stage that fails so often, one failure close behind the other, ends the run.
 MOST_FAILURES = 12
@@ -56,13 +60,15 @@ def run_continuous(
     with (
         ended_by_signals(flow) as take_signals,
         opened(settings, stages, progress) as work,
+        in_vain(lambda: flow.stopping.is_set() or has_died(settings)),
         ThreadPoolExecutor(len(stages) + 1) as pool,
     ):
         # Spark's start put its own handler of SIGINT in place, which cancels all jobs.
         take_signals()
         guard = guard_of(settings, allow_deletes) if "ingest" in stages else None
+        work.metrics.seconds_apart = HEARTBEAT_SECONDS
         run = {
-            "ingest": lambda: ingest(work.lake, settings, progress, guard, flow),
+            "ingest": lambda: ingest(work.lake, settings, progress, guard, flow, work.metrics),
             "chunk": lambda: chunk(work.lake, progress, flow),
             "embed": lambda: embed(work.lake, settings, progress, flow),
             "load": lambda: load_as_it_changes(work, settings, progress, flow, report, "embed" in stages),
@@ -78,9 +84,20 @@ def run_continuous(
         finally:
             flow.stop()
         wait(futures)
-        for future in futures:
-            future.result()
+        try:
+            for future in futures:
+                future.result()
+        finally:
+            write_last(work.metrics, progress)
         return report.summed(time.monotonic() - begun, work.metrics.freshness)
+
+
+def write_last(metrics: RunMetrics, progress: Progress) -> None:
+    """What has not been written yet; where that fails, what the stages raised is worth more."""
+    try:
+        metrics.write()
+    except (PySparkException, Py4JError) as error:
+        progress.log("metrics.not_written", reason=cause_of(str(error)))
 
 
 def stages_at_once(settings: Settings) -> int:
@@ -122,7 +139,10 @@ def ended_by_signals(flow: Flow) -> Iterator[Callable[[], None]]:
 
 
 def kept_up(stage: str, work: Callable[[], Any], flow: Flow, progress: Progress, report: RunReport) -> None:
-    """Do a stage's work until the end, again after what may pass."""
+    """Do a stage's work until the end, again after what may pass.
+
+    Where Milvus is away when the end comes, the stage's work is left as it is.
+    """
     begun = time.monotonic()
 
     def attempt() -> None:
@@ -142,7 +162,7 @@ def kept_up(stage: str, work: Callable[[], Any], flow: Flow, progress: Progress,
             f"{stage}.failed", reason=str(error), failures=state.attempt_number, again_in=round(state.upcoming_sleep, 1)
         )
 
-    Retrying(
+    attempts = Retrying(
         retry=retry_if_exception(lambda error: may_pass(error) and not flow.stopping.is_set()),
         stop=stop_after_attempt(MOST_FAILURES),
         wait=wait_exponential_jitter(initial=1, max=LONGEST_WAIT_SECONDS),
@@ -150,7 +170,14 @@ def kept_up(stage: str, work: Callable[[], Any], flow: Flow, progress: Progress,
         before_sleep=tell,
         sleep=flow.rest,
         reraise=True,
-    )(attempt)
+    )
+    try:
+        attempts(attempt)
+    except Exception as error:
+        # Milvus is away, and the run shall end: what is left the next one does.
+        if not (flow.stopping.is_set() and is_transient(error)):
+            raise
+        progress.log(f"{stage}.left", reason=str(error))
 
 
 def may_pass(error: BaseException) -> bool:
@@ -178,4 +205,5 @@ def load_as_it_changes(
                     outcome = load(work.lake, settings, address, progress, work.staging, work.metrics)
                 compared_at = time.monotonic()
                 report.add("load", outcome, compared_at - begun)
-            flow.embeddings_changed.wait(COMPARE_SECONDS if is_told else settings.pipeline.trigger_seconds)
+            if not flow.embeddings_changed.wait(COMPARE_SECONDS if is_told else settings.pipeline.trigger_seconds):
+                work.metrics.write()

@@ -10,7 +10,7 @@ USER_AND_PASSWORD = rf"\b{WITHOUT_USER}(?P<scheme>[a-z][\w+.-]*:/+)[^\s/:\[\]]*:
 TOKEN = r"\b(?P<web>https?:/+)[^\s/:?#]+@"
 SECRET_NAMES = (
     r"[\w-]*(?:password|passwd|pwd|secret)",
-    r"(?:(?:x-amz-)?security-|(?:access|auth|api|id|refresh|session)[_-]?)?token",
+    r"(?:(?:x-amz-)?security-|(?:access|auth|api|id|refresh|sas|session)[_-]?)?token",
     r"(?:(?:secret[_-])?access|account|api|secret|shared[_-]access)[_-]?key",
     r"(?:x-amz-)?(?:signature|credential)|sig",
 )

@@ -10,11 +10,13 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
 
 from ..udfs.embed import with_vectors
 from .flow import Flow, turn
-from .lake.changes import Keys, apply, keys_of, last_changes, reconcile, without_parent
+from .lake.changes import Keys, apply, keys_of, last_changes, named, reconcile, without_parent
 from .lake.gpus import device_of_task, profile_of_tasks, tasks_per_gpu
+from .lake.known_texts import KnownTexts
 from .lake.lake import Lake
 from .lake.ranges import range_of
 from .lake.session import materialised, parallel_tasks, workers_of_their_own
@@ -37,6 +39,9 @@ LONGEST_VARCHAR_BYTES = 65_535
 CUT_CODE_POINTS = LONGEST_VARCHAR_BYTES // 4
 VARCHARS = ("uri", "title", "heading_path", "text")
 
+# No part of a vector is null: Delta's MERGE takes no array for one of another kind.
+WITH_VECTORS = StructType([VECTORS.schema["content_hash"], VECTORS.schema["vector"]])
+
 
 @dataclass
 class Embedded:
@@ -56,19 +61,23 @@ def embed(lake: Lake, settings: Settings, progress: Progress, flow: Flow | None 
     """Work off the change feed of `chunks`: what there is, or with `flow` until that stops."""
     done = Embedded()
     pieces = Pieces(settings.embed.piece_seconds, parallel_tasks(lake.tables.spark))
+    known = KnownTexts(lake.tables, lake.model.id)
 
-    def handle(feed: DataFrame, _: int) -> None:
+    def handle(feed: DataFrame, known_until: int) -> None:
         with turn(flow, "embed"):
-            work(feed)
+            work(feed, known_until)
 
-    def work(feed: DataFrame) -> None:
+    def work(feed: DataFrame, known_until: int) -> None:
         begun = flow.begun(flow.chunks) if flow else 0
-        changed = materialised(last_changes(feed, "chunk_id"))
-        wanted, keys = changed.where("not deleted"), keys_of(changed, "chunk_id", "content_hash")
-        embedded, made = embed_missing(lake, wanted, keys, settings, progress, pieces, flow)
-        vectors = made if made is not None else vectors_for(lake, keys)
-        desired = embeddings_of(wanted, vectors, lake.model.id, lake.granularity)
-        present = keys.among(lake.tables.read(EMBEDDINGS), "chunk_id")
+        changed = materialised(last_changes(feed, "chunk_id", known_until))
+        keys = keys_of(changed, "chunk_id", "content_hash", "deleted", "is_new")
+        wanted = keys.without("deleted")
+        embedded, made = embed_missing(lake, wanted, known, settings, progress, pieces, flow)
+        vectors = made if made is not None else vectors_for(lake, wanted)
+        if wanted.few is not None:
+            vectors = F.broadcast(vectors)
+        desired = embeddings_of(wanted.rows, vectors, lake.model.id, lake.granularity)
+        present = keys.without("is_new").among(lake.tables.read(EMBEDDINGS), "chunk_id")
         merged = apply(lake.tables, EMBEDDINGS, reconcile(desired, present, EMBEDDINGS))
         written = merged["insert"] + merged["update"]
         done.embedded += embedded
@@ -110,8 +119,8 @@ class Pieces:
 
 def embed_missing(
     lake: Lake,
-    chunks: DataFrame,
-    keys: Keys,
+    chunks: Keys,
+    known: KnownTexts,
     settings: Settings,
     progress: Progress,
     pieces: Pieces,
@@ -120,15 +129,22 @@ def embed_missing(
     """Embed the texts that have no vector yet, piece by piece into `vectors`. Gives their number, and
     (content_hash, vector) where those are the vectors of all chunks and few.
 
-    keys: with the content_hash of all chunks. A piece is committed before the next begins, so that a
+    chunks: with content_hash among the keys. A piece is committed before the next begins, so that a
     crash keeps what was done. Raises StreamEndedError between two pieces when `flow` is stopping.
     """
-    known = lake.tables.read(VECTORS).where(F.col("model_id") == lake.model.id).select("content_hash")
-    texts = chunks.select("content_hash", F.concat("prefix", "text").alias("text")).dropDuplicates(["content_hash"])
-    missing = materialised(texts.join(keys.among(known, "content_hash"), "content_hash", "left_anti"))
-    number = missing.count()
+    texts = chunks.rows.select("content_hash", F.concat("prefix", "text").alias("text"))
+    texts = texts.dropDuplicates(["content_hash"])
+    if chunks.few is None:
+        known.add(None)
+        wanted, is_all_missing = set(), False
+        missing = materialised(texts.join(chunks.among(known.now, "content_hash"), "content_hash", "left_anti"))
+        number = missing.count()
+    else:
+        hashes = {row["content_hash"] for row in chunks.few}
+        wanted = hashes - known.among(chunks)
+        missing = texts.where(named("content_hash", sorted(wanted)))
+        number, is_all_missing = len(wanted), wanted == hashes
     to_vectors = embedding(lake, settings)
-    is_all_missing = keys.few is not None and number == len({row["content_hash"] for row in keys.few})
     made = None
     with progress.task("embed", "chunks", number) as advance:
         first = 0
@@ -137,7 +153,8 @@ def embed_missing(
                 raise StreamEndedError
             end = min(first + max(1, HASH_RANGES * pieces.size // number), HASH_RANGES)
             is_all = end - first == HASH_RANGES
-            piece = missing.where(F.col("content_hash").between(hash_at(first), hash_at(end)))
+            bounds = hash_at(first), hash_at(end)
+            piece = missing.where(F.col("content_hash").between(*bounds))
             first = end
             embedded = number if is_all else piece.count()
             if not embedded:
@@ -150,10 +167,11 @@ def embed_missing(
                 begun = time.monotonic()
                 if is_all and is_all_missing:
                     # To find a few among all again takes longer than to keep them.
-                    vectors = materialised(vectors)
+                    vectors = materialised(vectors).coalesce(1)
                     made = vectors.select("content_hash", "vector")
                 lake.tables.append(VECTORS, vectors)
                 pieces.took(embedded, time.monotonic() - begun)
+            known.add({each for each in wanted if bounds[0] <= each <= bounds[1]})
             advance(embedded)
     return number, made
 
@@ -206,7 +224,7 @@ def embedding(lake: Lake, settings: Settings) -> Callable[[DataFrame], DataFrame
         return with_vectors(batches, model, replace(compute, device=device, memory_fraction=share))
 
     def transform(texts: DataFrame) -> DataFrame:
-        return texts.mapInArrow(embedded, "content_hash string, vector array<float>", profile=profile)
+        return texts.mapInArrow(embedded, WITH_VECTORS, profile=profile)
 
     return transform
 

@@ -19,8 +19,9 @@ from .differences import Differing, differences, forgotten_bytes
 from .errors import LakevecError, SourceError
 from .flow import Flow, turn
 from .guard import Guard, guard_of, known_files, note_held_back
-from .lake.changes import DELETE, UPDATE, apply, children_of, keys_of, reconcile
+from .lake.changes import DELETE, UPDATE, apply, children_of, keys_named, keys_of, reconcile
 from .lake.doubt import doubtful
+from .lake.freshness import RunMetrics
 from .lake.lake import Lake
 from .lake.listing import listings
 from .lake.session import materialised, parallel_tasks
@@ -87,24 +88,30 @@ class Ingest:
         progress: Progress,
         guard: Guard,
         flow: Flow | None = None,
+        metrics: RunMetrics | None = None,
     ):
         self.lake, self.settings, self.progress = lake, settings, progress
-        self.guard, self.flow = guard, flow
+        self.guard, self.flow, self.metrics = guard, flow, metrics
         self.root = source_root(required(settings.source.path, "source.path"))
         self.done = Ingested()
+        self.latest = -1
         # What is in the source since then, in its version, was in a listing that was wholly worked off.
         self.known_until: datetime | None = None
+        # Whether all files of a listing were compared and taken in by this run.
+        self.knows_source = False
         # content_of_all of a listing that differed in nothing, and when that was seen.
         self.equal: tuple[Decimal | None, float] | None = None
+        # forgotten_bytes, until a piece changes them: nobody else does as long as this stage holds its lock.
+        self.forgotten: Mapping[str, tuple[Forgotten, ...]] | None = None
 
     def run(self) -> Ingested:
         """Make `files` and `documents` follow the source. Raises SourceError when it cannot be read."""
         check_source(self.root)
         source = self.settings.source
-        tables, checkpoint = self.lake.tables, self.lake.checkpoint("ingest")
+        checkpoint = self.lake.checkpoint("ingest")
         if was_cut_off(checkpoint):
-            apply(tables, FILES, doubtful(tables.read(FILES), tables.read(DOCUMENTS)))
-        stream = listings(tables.spark, self.root, source.include, source.exclude)
+            self.doubt()
+        stream = listings(self.lake.tables.spark, self.root, source.include, source.exclude)
         try:
             run_stream(stream, checkpoint, self.handle, self.flow and self.flow.until)
         except LakevecError as error:
@@ -114,9 +121,17 @@ class Ingest:
             raise
         return self.done
 
-    def handle(self, listing: DataFrame, _: int) -> None:
+    def doubt(self) -> None:
+        tables = self.lake.tables
+        apply(tables, FILES, doubtful(tables.read(FILES), tables.read(DOCUMENTS)))
+
+    def handle(self, listing: DataFrame, number: int) -> None:
         """One micro-batch: one listing."""
         began = time.monotonic()
+        if number <= self.latest:
+            # Begun again, with an executor lost half-way.
+            self.doubt()
+        self.latest = number
         with turn(self.flow, "ingest"):
             # A file source's listing is read once: guard and merge see the same one.
             listing = materialised(listing)
@@ -132,13 +147,13 @@ class Ingest:
             due = self.flow.next_listing(began, walk_seconds or time.monotonic() - began) if self.flow else None
             differing = Differing(listing, {}) if self.is_as_before(content) else self.compared(listing, content)
             self.done.changes += sum(differing.number.values()) - differing.number.get("unread", 0)
-            forgotten = forgotten_bytes(self.lake.tables.read(FILES)) if differing.waiting else {}
             if differing.gone:
                 self.remove_gone(differing.rows, differing.gone)
             else:
                 self.hold_back(0, None)
-        is_worked_off = not differing.waiting or self.take_in(differing, forgotten, arrived_after, listed_at, due)
+        is_worked_off = not differing.waiting or self.take_in(differing, arrived_after, listed_at, due)
         self.known_until = listed_at if is_worked_off else arrived_after
+        self.knows_source |= is_worked_off
         if self.flow and due:
             self.flow.stopping.wait(max(0.0, due - time.monotonic()))
 
@@ -181,7 +196,6 @@ class Ingest:
     def take_in(
         self,
         differing: Differing,
-        forgotten: Mapping[str, tuple[Forgotten, ...]],
         arrived_after: datetime | None,
         listed_at: datetime | None,
         due: float | None,
@@ -202,7 +216,7 @@ class Ingest:
                 begun = time.monotonic()
                 piece = differing.newest(size, last)
                 with turn(self.flow, "ingest"):
-                    self.ingest_piece(piece, forgotten, arrived_after, listed_at)
+                    self.ingest_piece(piece, arrived_after, listed_at)
                 advance(len(piece))
                 last = piece[-1]
                 taken += len(piece)
@@ -212,12 +226,13 @@ class Ingest:
     def ingest_piece(
         self,
         piece: list[dict[str, Any]],
-        forgotten: Mapping[str, tuple[Forgotten, ...]],
         arrived_after: datetime | None,
         listed_at: datetime | None,
     ) -> None:
         """Read, parse and commit some files; `documents` first, so that a crash between repeats the work."""
         tables = self.lake.tables
+        if self.forgotten is None:
+            self.forgotten = forgotten_bytes(tables.read(FILES))
         limits = Limits(self.settings.parse.timeout_seconds, self.settings.parse.memory_mb)
         files = [
             tuple(file[name] for name in ("uri", "size", "modified_at", "known_hash", "forgotten")) for file in piece
@@ -226,16 +241,19 @@ class Ingest:
         parsed = materialised(
             tables.spark.createDataFrame(files, schema)
             .repartition(task_count(self.lake, len(files)))
-            .mapInArrow(partial(documents_in, self.root, limits, dict(forgotten)), PARSED_SCHEMA)
+            .mapInArrow(partial(documents_in, self.root, limits, self.forgotten), PARSED_SCHEMA)
         )
         outcomes = parsed.where("doc_id is null").select(*OUTCOME).toArrow().to_pylist()
         replaced = {outcome["uri"] for outcome in outcomes if replaces(outcome, self.settings.ingest.unreadable)}
-        replaced_files = keys_of(tables.spark.createDataFrame([(uri,) for uri in replaced], "uri string"), "uri")
+        known = replaced
+        if self.flow and self.knows_source:
+            # What came since this run knows the whole source has no documents yet.
+            known = replaced.difference(file["uri"] for file in piece if file["change"] == "new")
         actions = reconcile(
             parsed.where("doc_id is not null")
             .select(*[name for name in DOCUMENTS.schema.names if name != "changed_at"])
             .withColumn("changed_at", F.current_timestamp()),
-            children_of(tables.read(DOCUMENTS), DOCUMENTS, "uri", replaced_files),
+            children_of(tables.read(DOCUMENTS), DOCUMENTS, "uri", keys_named(tables.spark, "uri", known)),
             DOCUMENTS,
         )
         changed = apply(tables, DOCUMENTS, actions, lambda _: self.announce(len(piece)))
@@ -244,6 +262,10 @@ class Ingest:
         if self.flow:
             self.flow.hand_on("chunk", changed)
         apply(tables, FILES, tables.spark.createDataFrame(rows, schema))
+        if self.metrics:
+            self.metrics.arrived(rows)
+        if any(outcome["forgotten"] or outcome["state"] == "forgotten" for outcome in outcomes):
+            self.forgotten = None
         self.done.documents += changed["insert"] + changed["update"]
         self.done.deleted += changed["delete"]
         self.done.quarantined += sum(outcome["state"] == "quarantined" for outcome in outcomes)
@@ -262,17 +284,23 @@ def content_of_all() -> Column:
 
 
 def ingest(
-    lake: Lake, settings: Settings, progress: Progress, guard: Guard | None = None, flow: Flow | None = None
+    lake: Lake,
+    settings: Settings,
+    progress: Progress,
+    guard: Guard | None = None,
+    flow: Flow | None = None,
+    metrics: RunMetrics | None = None,
 ) -> Ingested:
     """Make `files` and `documents` follow the source: once, or with `flow` until it stops.
 
     guard: outlives the attempts of a continuous run, so that each knows what was lost before it.
+    metrics: told when which file came.
     Raises SourceError when the source cannot be read, or lost more files than
     source.max_delete_fraction allows; nothing is deleted then.
     """
     if flow:
         flow.begin_anew(flow.documents)
-    return Ingest(lake, settings, progress, guard or guard_of(settings), flow).run()
+    return Ingest(lake, settings, progress, guard or guard_of(settings), flow, metrics).run()
 
 
 def documents_in(

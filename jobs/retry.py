@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pyspark.sql import functions as F
 
 from .errors import ConfigurationError
-from .lake.changes import UPDATE, apply, keys_of
+from .lake.changes import UPDATE, apply, keys_named
 from .lake.lake import Lake, open_lake
 from .lake.lock import STAGES, locked
 from .lake.session import spark_session
@@ -87,10 +87,9 @@ def mark(lake: Lake, quarantined: list[str], forgotten: list[str]) -> None:
     Quarantined ones keep their reason, so that their attempts count on. Of forgotten ones it is no longer known
     what was forgotten; their rows stay, for the documents of theirs that are there.
     """
-    uris = lake.tables.spark.createDataFrame([(uri,) for uri in {*quarantined, *forgotten}], "uri string")
     is_restored = F.col("uri").isin(forgotten)
     rows = (
-        keys_of(uris, "uri")
+        keys_named(lake.tables.spark, "uri", {*quarantined, *forgotten})
         .among(lake.tables.read(FILES), "uri")
         .withColumns(
             {
@@ -109,7 +108,7 @@ def mark(lake: Lake, quarantined: list[str], forgotten: list[str]) -> None:
 
 def outcomes(lake: Lake, uris: list[str]) -> list[Retried]:
     """What `files` says of these files now."""
-    keys = keys_of(lake.tables.spark.createDataFrame([(uri,) for uri in uris], "uri string"), "uri")
+    keys = keys_named(lake.tables.spark, "uri", uris)
     rows = {row["uri"]: row for row in keys.among(lake.tables.read(FILES), "uri").collect()}
     return [told(uri, rows[uri].asDict(recursive=True)) if uri in rows else Retried(uri, "gone") for uri in uris]
 

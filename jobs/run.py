@@ -143,7 +143,7 @@ def run_once(
         guard = guard_of(settings, allow_deletes) if "ingest" in stages else None
         for round_number in range(MOST_ROUNDS):
             if "ingest" in stages:
-                found = timed("ingest", lambda: ingest(lake, settings, progress, guard))
+                found = timed("ingest", lambda: ingest(lake, settings, progress, guard, metrics=work.metrics))
                 if round_number and not found.changes:
                     break
             if "chunk" in stages:

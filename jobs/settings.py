@@ -164,7 +164,7 @@ class Load(Section):
 
 class Tune(Section):
     target_recall: float = Field(
-        0.95, gt=0, le=1, description="Recall@10 that the lower end of a setting's 95% interval must reach"
+        0.95, gt=0, lt=1, description="Recall@10 that the lower end of a setting's 95% interval must reach"
     )
     max_p99_ms: float | None = Field(
         None,

@@ -217,6 +217,7 @@ def described(
         "milvus": str(client.get_server_version()),
         "model_id": lake.model.id,
         "seed": str(seed),
+        "lake": lake.lake_id,
         **surroundings(),
     }
     return f"{settings.milvus.collection} v{version} seed {seed}", params, tags
@@ -239,6 +240,8 @@ def swept(
             run.log(run.run_id, {f"queries_{queries.name}_left_out": cut}, {})
         if judged[-1].queries.judged:
             quality = quality_of(lake, subject.version, queries, judged[-1].queries, without)
+            if missing := quality.documents.missing:
+                progress.log("tune.judged_documents_missing", count=len(missing), such_as=missing[0])
     sets = [each.queries for each in judged]
     alias, owner = subject.alias, subject.owner
     staging = subject.settings.load.staging or staging_for(subject.settings)
@@ -258,6 +261,8 @@ def swept(
             str(client.get_server_version()).endswith("-gpu"),
             lacking,
         )
+        sizes = {"segments": len(there), "least_segment_rows": min(there), "most_segment_rows": max(there)}
+        run.log(run.run_id, sizes, {})
         tried = grid(subject.settings.tune.grid, ground)
         estimate = Estimate(indexed, lake.model.dimension)
         queries = sum(map(len, sets))

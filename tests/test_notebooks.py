@@ -64,19 +64,24 @@ def test_the_choice_of_an_index_is_explained_from_mlflow_alone(tmp_path, monkeyp
     with pytest.raises(CellExecutionError, match=r"No sweep is logged in sqlite:.*Run lakevec tune"):
         executed(NOTEBOOKS / "tuning.ipynb", NOTEBOOKS)
     measured = {"HNSW": (0.97, 700), "IVF_FLAT": (0.96, 900), "IVF_SQ8": (0.91, 1200)}
-    for seed in (0, 1):
-        with tracked(
-            store, f"mail seed {seed}", {"target_recall": 0.94, "max_memory": None}, {"seed": str(seed)}
-        ) as run:
-            for kind, (recall, speed) in measured.items():
+
+    def logged(name: str, lake: str, settings: dict[str, tuple[float, int]], champion: str) -> None:
+        params = {"target_recall": 0.94, "max_memory": None, "queries_sampled": 1000, "collection": "mail"}
+        with tracked(store, name, params, {"lake": lake}) as run:
+            for kind, (recall, speed) in settings.items():
                 metrics = {
                     "recall_at_10": recall,
                     "recall_at_10_low": recall - 0.01,
                     "recall_at_10_high": recall + 0.01,
                 }
-                metrics |= {"latency_p99_ms": 5, "qps_8_clients": speed + seed, "memory_bytes": 1000}
+                metrics |= {"latency_p99_ms": 5, "qps_8_clients": speed, "memory_bytes": 1000}
                 run.child(Setting(kind), metrics, {}, None)
-            run.log(run.run_id, {"champion": "IVF_FLAT"}, {})
+            run.log(run.run_id, {"champion": champion}, {})
+
+    for seed in (0, 1):
+        logged("another lake", "b", {"FLAT": (1.0, 100)}, "FLAT")
+        faster = {kind: (recall, speed + seed) for kind, (recall, speed) in measured.items()}
+        logged(f"mail seed {seed}", "a", faster, "IVF_FLAT")
         notebook = executed(NOTEBOOKS / "tuning.ipynb", NOTEBOOKS)
         is_alone = "There is no sweep before this one" in "".join(each.get("text", "") for each in outputs_of(notebook))
         assert is_alone == (seed == 0)
@@ -91,6 +96,9 @@ def test_the_choice_of_an_index_is_explained_from_mlflow_alone(tmp_path, monkeyp
     outputs = outputs_of(notebook)
     assert any(each.get("text", "").startswith("IVF_FLAT: the fastest of 2 settings") for each in outputs)
     assert sum("image/png" in each.get("data", {}) for each in outputs) == 2
+    # Line by line with the one before it of the same lake.
+    compared = next(text for source, text in shown.items() if source.startswith("def half"))
+    assert all(kind in compared for kind in measured)
 
 
 def outputs_of(notebook) -> list:

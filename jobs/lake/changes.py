@@ -1,9 +1,9 @@
 """Deciding what a table needs, and doing it: pure comparison first, the differences written after."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from pyspark.sql import Column, DataFrame, Row, Window
+from pyspark.sql import Column, DataFrame, Row, SparkSession, Window
 from pyspark.sql import functions as F
 
 from .session import materialised
@@ -18,21 +18,27 @@ MOST_BROADCAST_KEYS = 500_000
 MOST_NAMED_KEYS = 1_000
 
 
-def last_changes(feed: DataFrame, key: str) -> DataFrame:
-    """The last state of each key in a change feed: its columns, and whether it is `deleted`.
+def last_changes(feed: DataFrame, key: str, known_until: int) -> DataFrame:
+    """The last state of each key in a change feed: its columns, whether it is `deleted`, and whether it `is_new`.
 
     Several versions of a key come in one micro-batch, and RESTORE gives delete and insert of a key
-    in one version; the insert is what holds then.
+    in one version; the insert is what holds then. New is a key that was first inserted after the version
+    `known_until` (stream.work_off): nothing that was made of it can be there.
     """
-    newest_first = Window.partitionBy(key).orderBy(
-        F.desc("_commit_version"), F.when(F.col("_change_type") == "delete", 1).otherwise(0)
-    )
+    of_key, version, kind = Window.partitionBy(key), F.col("_commit_version"), F.col("_change_type")
+    newest_first = of_key.orderBy(F.desc(version), F.when(kind == "delete", 1).otherwise(0))
+    first = F.min(F.struct(version.alias("version"), (kind == "insert").alias("is_insert"))).over(of_key)
     return (
         feed.where("_change_type <> 'update_preimage'")
-        .withColumn("_newest", F.row_number().over(newest_first))
+        .withColumns({"_newest": F.row_number().over(newest_first), "_first": first})
         .where("_newest = 1")
-        .withColumn("deleted", F.col("_change_type") == "delete")
-        .drop("_newest", "_change_type", "_commit_version", "_commit_timestamp")
+        .withColumns(
+            {
+                "deleted": kind == "delete",
+                "is_new": F.col("_first.is_insert") & (F.col("_first.version") > known_until),
+            }
+        )
+        .drop("_newest", "_first", "_change_type", "_commit_version", "_commit_timestamp")
     )
 
 
@@ -44,21 +50,19 @@ def reconcile(desired: DataFrame, present: DataFrame, table: Table) -> DataFrame
     """
     others = [name for name in desired.columns if name not in table.key]
     compared = [name for name in others if name not in table.volatile]
-    wanted = desired.select(*table.key, F.struct(*others).alias("_row"))
-    had = present.select(*table.key, F.struct(*compared).alias("_had"), F.lit(True).alias("_is_there"))
+    wanted = desired.select(*table.key, *others, F.lit(True).alias("_is_wanted"))
+    had = present.selectExpr(*table.key, *[f"`{name}` AS `_had_{name}`" for name in compared], "true AS _is_there")
+    # Column by column, and in words: of structs Spark takes a second to plan this.
+    is_same = " AND ".join(f"`{name}` <=> `_had_{name}`" for name in compared) or "true"
     action = (
-        F.when(F.col("_row").isNull(), DELETE)
-        .when(F.col("_is_there").isNull(), INSERT)
-        .when(
-            ~F.struct(*[F.col("_row")[name].alias(name) for name in compared]).eqNullSafe(F.col("_had")),
-            UPDATE,
-        )
+        f"CASE WHEN _is_wanted IS NULL THEN '{DELETE}' WHEN _is_there IS NULL THEN '{INSERT}' "
+        f"WHEN NOT ({is_same}) THEN '{UPDATE}' END"
     )
     return (
         wanted.join(had, list(table.key), "full_outer")
-        .withColumn("action", action)
+        .withColumn("action", F.expr(action))
         .where("action is not null")
-        .select(*table.key, *[F.col("_row")[name].alias(name) for name in others], "action")
+        .select(*table.key, *others, "action")
     )
 
 
@@ -80,6 +84,11 @@ class Keys:
         wanted = self.rows.select(key).distinct()
         return present.join(F.broadcast(wanted) if self.number <= MOST_BROADCAST_KEYS else wanted, key, "left_semi")
 
+    def without(self, flag: str) -> "Keys":
+        """Those of the rows whose boolean column `flag` is false; it is one of the columns of `few`."""
+        few = None if self.few is None else [row for row in self.few if not row[flag]]
+        return Keys(self.rows.where(f"not {flag}"), self.number if few is None else len(few), few)
+
 
 def keys_of(rows: DataFrame, *columns: str) -> Keys:
     """The keys of materialised rows."""
@@ -87,6 +96,12 @@ def keys_of(rows: DataFrame, *columns: str) -> Keys:
     if len(few) <= MOST_NAMED_KEYS:
         return Keys(rows, len(few), few)
     return Keys(rows, rows.count(), None)
+
+
+def keys_named(spark: SparkSession, column: str, keys: Collection[str]) -> Keys:
+    """Keys that the driver knows."""
+    rows = spark.createDataFrame([(key,) for key in keys], f"{column} string")
+    return Keys(rows, len(keys), [Row(**{column: key}) for key in keys] if len(keys) <= MOST_NAMED_KEYS else None)
 
 
 def children_of(present: DataFrame, table: Table, parent: str, parents: Keys) -> DataFrame:
@@ -119,6 +134,9 @@ def apply(
     if not any(done.values()):
         return done
     announce(sum(done.values()))
+    if sum(done.values()) <= MOST_NAMED_KEYS:
+        # One file for a small commit: each is read again and again until files are put together.
+        actions = actions.coalesce(1)
     if not done[UPDATE] and not done[DELETE]:
         lake.append(table, actions.drop("action"))
         return done

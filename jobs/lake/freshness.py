@@ -4,6 +4,8 @@ Each load writes one row of `metrics`: percentiles for people, and enough of the
 several loads together.
 """
 
+import math
+import time
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,11 +15,13 @@ import numpy as np
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from .changes import keys_of
+from .changes import keys_named, keys_of
 from .tables import EMBEDDINGS, FILES, METRICS, LakeTables
 
 # Of more documents than this, a row keeps evenly spaced quantiles.
 MOST_KEPT = 1_000
+# So many files' arrivals are remembered until their passages can be found.
+MOST_ARRIVALS = 10_000
 # A run that goes on for weeks puts so many of its loads together.
 MOST_ROWS = 100
 # Of a run that has gone on for days, its last loads tell how fresh the index is.
@@ -39,13 +43,23 @@ class Freshness:
     slowest: float | None = None
 
 
-def seconds_until(searchable_at: datetime, rows: DataFrame, files: DataFrame) -> np.ndarray:
-    """Seconds of each document, ascending. rows: with doc_id and uri, which became searchable then."""
+def seconds_until(
+    searchable_at: datetime, rows: DataFrame, files: DataFrame, known: Mapping[str, float | None]
+) -> np.ndarray:
+    """Seconds of each document, ascending. rows: with doc_id and uri, which became searchable then.
+
+    known: when some of the files came, which is not looked up again (seconds since 1970)."""
     documents = keys_of(rows, "doc_id", "uri")
     arrived = files.where("arrived_at is not null").select("uri", F.col("arrived_at").cast("double"))
     if documents.few is not None:
-        at = {row["uri"]: row["arrived_at"] for row in documents.among(arrived, "uri").collect()}
-        arrivals = [at[uri] for _, uri in set(documents.few) if uri in at]
+        uris = {uri for _, uri in documents.few}
+        # Another thread adds files, and drops the oldest.
+        there = dict(known)
+        at = {uri: there[uri] for uri in uris if uri in there}
+        if unknown := uris - at.keys():
+            found = keys_named(rows.sparkSession, "uri", unknown).among(arrived, "uri")
+            at |= {row["uri"]: row["arrived_at"] for row in found.collect()}
+        arrivals = [at[uri] for _, uri in set(documents.few) if at.get(uri) is not None]
     else:
         found = rows.select("doc_id", "uri").distinct().join(arrived, "uri")
         arrivals = found.select("arrived_at").toArrow()["arrived_at"].to_numpy()
@@ -118,11 +132,27 @@ def metrics_row(run: str, at: datetime, seconds: np.ndarray) -> dict:
 
 
 class RunMetrics:
-    """The rows that one run writes into `metrics`; `run` names it."""
+    """The rows that one run writes into `metrics`; `run` names it.
 
-    def __init__(self, tables: LakeTables):
-        self.tables, self.run = tables, uuid.uuid4().hex[:16]
+    seconds_apart: a load that follows another so soon has its row written with a later one's, or by `write`.
+    """
+
+    def __init__(self, tables: LakeTables, seconds_apart: float = 0.0):
+        self.tables, self.run, self.seconds_apart = tables, uuid.uuid4().hex[:16], seconds_apart
         self.rows: list[dict] = []
+        self.unwritten: list[dict] = []
+        self.written_at = -math.inf
+        self.arrivals: dict[str, float | None] = {}
+
+    def arrived(self, files: Iterable[tuple]) -> None:
+        """These rows of `files` have just been written."""
+        uri, arrived_at = FILES.schema.names.index("uri"), FILES.schema.names.index("arrived_at")
+        for file in files:
+            # The one that came last stands last.
+            self.arrivals.pop(file[uri], None)
+            self.arrivals[file[uri]] = file[arrived_at] and file[arrived_at].timestamp()
+        while len(self.arrivals) > MOST_ARRIVALS:
+            self.arrivals.pop(next(iter(self.arrivals)))
 
     def searchable(self, rows: DataFrame | None) -> None:
         """These rows of `embeddings` have just become searchable; None: all, if none ever was."""
@@ -132,14 +162,22 @@ class RunMetrics:
             if not self.tables.read(METRICS).isEmpty():
                 return
             rows = self.tables.read(EMBEDDINGS)
-        seconds = seconds_until(now, rows, self.tables.read(FILES))
+        seconds = seconds_until(now, rows, self.tables.read(FILES), self.arrivals)
         if len(seconds):
             row = metrics_row(self.run, now, seconds)
             self.rows.append(row)
             if len(self.rows) > MOST_ROWS:
                 self.rows = [merged(self.rows)]
-            values = [tuple(row[name] for name in METRICS.schema.names)]
+            self.unwritten.append(row)
+        if time.monotonic() - self.written_at >= self.seconds_apart:
+            self.write()
+
+    def write(self) -> None:
+        """What is not in `metrics` yet."""
+        values = [tuple(row[name] for name in METRICS.schema.names) for row in self.unwritten]
+        if values:
             self.tables.append(METRICS, self.tables.spark.createDataFrame(values, METRICS.schema))
+            self.written_at, self.unwritten = time.monotonic(), []
 
     @property
     def freshness(self) -> Freshness:

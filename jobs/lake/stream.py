@@ -63,11 +63,14 @@ def work_off(
 ) -> None:
     """Hand all that waits in a table's change feed to `handle`, then return; with `until`, all that will ever come.
 
+    handle: given rows of the feed, and the version until which rows may have been handed over before, to a
+    handler that died, or under a checkpoint that was lost. Rows of later versions never were.
+
     A feed that begins gives what is, not what was deleted before: without a checkpoint, or when the
     feed's past was vacuumed, `begin_anew` deletes the rows whose parent is gone, and the stream starts
     with a snapshot.
     """
-    looked_at = -1
+    looked_at, latest, known_until = -1, -1, tables.version(parent)
 
     def anew() -> None:
         nonlocal looked_at
@@ -75,10 +78,15 @@ def work_off(
         begin_anew()
 
     def guarded(batch: DataFrame, number: int) -> None:
+        nonlocal latest, known_until
+        # The snapshot of a new stream, and a micro-batch that is begun again.
+        if number == 0 or number <= latest:
+            known_until = tables.version(parent)
+        latest = number
         # What was deleted after the look and before the snapshot, which is fixed by now, no feed will tell.
-        if number == 0 and tables.version(parent) != looked_at:
+        if number == 0 and known_until != looked_at:
             anew()
-        handle(batch, number)
+        handle(batch, known_until)
 
     if not has_checkpoint(checkpoint):
         anew()

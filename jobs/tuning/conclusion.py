@@ -62,7 +62,7 @@ def concluded(subject: Subject, sweeping: Sweeping, run: Sweep) -> Conclusion:
         exact_quality = averages(by_question)
         run.log(
             run.run_id,
-            {"judged_documents_missing": sweeping.quality.documents.missing},
+            {"judged_documents_missing": len(sweeping.quality.documents.missing)},
             {f"exact_{name}": value for name, value in quality_metrics(by_question, sweeping.seed).items()},
         )
     candidate = choice.candidate

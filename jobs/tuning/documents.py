@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
+from ..errors import ConfigurationError
 from ..lake.lake import Lake
 from ..lake.tables import EMBEDDINGS
 from .measures import answer_quality, ranked_documents
@@ -26,7 +27,14 @@ class Documents:
         uri_of = one_document_each(map(tuple, uris.mapInArrow(partial(named_in_task, judged), NAMED_SCHEMA).collect()))
         self.judged = {question: judged_by_uri(relevant, uri_of) for question, relevant in queries.judged.items()}
         # Of the judged documents, those that the lake does not have: no answer can name them.
-        self.missing = len(judged - uri_of.keys())
+        self.missing = sorted(judged - uri_of.keys())
+        if self.missing and len(self.missing) == len(judged):
+            first = self.embeddings.select("uri").first()
+            raise ConfigurationError(
+                f"--questions: the lake has none of the {len(judged):,} judged documents, such as {self.missing[0]!r}. "
+                f"A document is named by its uri, such as {first and first['uri']!r}, by the end of its path, or by "
+                "its file's name without the ending."
+            )
 
     def of(self, chunk_ids: Iterable[str]) -> Mapping[str, str]:
         unknown = sorted(set(chunk_ids) - self.known.keys())

@@ -195,6 +195,8 @@ def exact_share(found: Found, truth: Sequence[Neighbours]) -> float:
 
 
 def is_coded(setting: Setting) -> bool:
+    if setting.type == "SCANN":
+        return setting.build.get("with_raw_data") == 0
     return setting.type in CODED and not setting.build.get("refine")
 
 

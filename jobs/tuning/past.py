@@ -33,6 +33,11 @@ class PastSweep:
     def chosen(self) -> Candidate | None:
         return next((each for each in self.candidates if each.setting.name == self.champion), None)
 
+    @property
+    def subject(self) -> tuple[str | None, str | None]:
+        """Lake and collection: sweeps of another are not to be compared with this one."""
+        return self.tags.get("lake"), self.params.get("collection")
+
 
 def past_sweeps(store: Store, most: int = 20) -> list[PastSweep]:
     """The newest sweeps first; none where there was none. Raises StoreError."""
@@ -51,7 +56,7 @@ def past_sweeps(store: Store, most: int = 20) -> list[PastSweep]:
 
 def past_sweep(client: Any, experiment_id: str, parent: Any) -> PastSweep:
     params = parent.data.params
-    measured, token, deciding = [], None, deciding_metrics(params)
+    measured, token, (deciding, few) = [], None, deciding_metrics(params)
     while True:
         page = client.search_runs(
             [experiment_id],
@@ -59,7 +64,7 @@ def past_sweep(client: Any, experiment_id: str, parent: Any) -> PastSweep:
             page_token=token,
             order_by=["attributes.start_time ASC"],
         )
-        measured += [candidate_of(run, deciding) for run in page]
+        measured += [candidate_of(run, deciding, few) for run in page]
         if not (token := page.token):
             break
     return PastSweep(
@@ -75,24 +80,27 @@ def past_sweep(client: Any, experiment_id: str, parent: Any) -> PastSweep:
     )
 
 
-def deciding_metrics(params: Mapping[str, str]) -> list[str]:
-    """recall@10 of the query sets that decided, as Measurement.deciding has it."""
+def deciding_metrics(params: Mapping[str, str]) -> tuple[list[str], bool]:
+    """recall@10 of the query sets that decided, as Measurement.deciding has it; whether they are too few queries to."""
     names = {"recall_at_10": "queries_sampled", "questions_recall_at_10": "queries_questions"}
-    many = [
-        metric
+    counts = {
+        metric: int(params[name]) - int(params.get(f"{name}_left_out", 0))
         for metric, name in names.items()
-        if int(params.get(name, LEAST_DECIDING)) - int(params.get(f"{name}_left_out", 0)) >= LEAST_DECIDING
-    ]
-    return many or list(names)
+        if name in params
+    }
+    many = [metric for metric, count in counts.items() if count >= LEAST_DECIDING]
+    return many or list(counts), not many
 
 
-def candidate_of(run: Any, deciding: Sequence[str]) -> Candidate:
+def candidate_of(run: Any, deciding: Sequence[str], few: bool) -> Candidate:
     params, metrics = run.data.params, run.data.metrics
     kind = params["index_type"]
     build = {name: int(params[name]) for name in BUILD[kind] if name in params}
     search = {name: int(params[name]) for name in SEARCH[kind] if name in params}
     found = [
-        Interval(metrics[name], metrics[f"{name}_low"], metrics[f"{name}_high"]) for name in deciding if name in metrics
+        Interval(metrics[name], metrics[f"{name}_low"], metrics[f"{name}_high"], few)
+        for name in deciding
+        if name in metrics
     ]
     # As the sweep did: the query set that it is worse for.
     recall = min(found, key=lambda each: (each.low, each.mean))

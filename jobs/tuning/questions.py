@@ -14,6 +14,8 @@ TEXT_NAMES = ("query", "text", "question")
 # What a line may have; metadata, which BEIR's files have, is for whoever wrote it.
 KEYS = (*TEXT_NAMES, "id", "_id", "relevant", "metadata")
 BEIR_KEYS = ("_id", "text", "metadata")
+# trec_eval counts the documents of each grade from 0 on.
+HIGHEST_GRADE = 1000
 NAMED_SCHEMA = "uri string, name string"
 NAMED_IN_ARROW = pa.schema([("uri", pa.string()), ("name", pa.string())])
 
@@ -51,6 +53,8 @@ def beir(folder: Path) -> list[Question]:
     judged = judgements_of(qrels, {each.id for each in found}) if qrels.is_file() else {}
     if judged:
         found = [Question(each.id, each.text, judged[each.id]) for each in found if each.id in judged]
+        if not found:
+            raise ConfigurationError(f"{qrels}: it judges no question of {queries.name}, but {next(iter(judged))!r}.")
     return checked(queries, found)
 
 
@@ -59,14 +63,17 @@ def judgements_of(qrels: Path, questions: Set[str]) -> dict[str, dict[str, int]]
     judged: dict[str, dict[str, int]] = {}
     for number, row in enumerate(csv.reader(text_of(qrels).split("\n"), delimiter="\t"), 1):
         # The last line ends, too.
-        if not row or (number == 1 and row[0] not in questions and not row[-1].strip().isdecimal()):
+        if not row or (number == 1 and len(row) == 3 and row[0] not in questions and not row[-1].strip().isdecimal()):
             continue
         try:
             question, document, grade = row
             judged.setdefault(question, {})[document] = int(grade)
+            if not is_grade(int(grade)):
+                raise ValueError(grade)
         except ValueError as error:
             raise ConfigurationError(
-                f"{qrels}, line {number}: expected query-id, corpus-id and score between tabs."
+                f"{qrels}, line {number}: expected query-id, corpus-id and score between tabs. Scores are whole "
+                f"numbers up to {HIGHEST_GRADE}."
             ) from error
     return judged
 
@@ -76,7 +83,13 @@ def lines(file: Path, known: Sequence[str]) -> Iterator[tuple[int, dict]]:
         if line.strip():
             try:
                 row = json.loads(line)
-            except ValueError as error:
+                # JSON's escapes can name half a character, which no other file can hold.
+                json.dumps(row, ensure_ascii=False).encode()
+            except UnicodeEncodeError as error:
+                raise ConfigurationError(
+                    f"{file}, line {number}: {error.object[error.start]!a} is half of a character, without the other."
+                ) from error
+            except (ValueError, RecursionError) as error:
                 raise ConfigurationError(f"{file}, line {number}: this is no JSON: {error}.") from error
             if not isinstance(row, dict):
                 raise ConfigurationError(f"{file}, line {number}: expected an object with the query's text.")
@@ -103,13 +116,18 @@ def text_of(file: Path) -> str:
 
 def grades(file: Path, number: int, row: dict) -> dict[str, int]:
     relevant = row.get("relevant") or {}
-    if isinstance(relevant, list):
+    if isinstance(relevant, list) and all(isinstance(document, str) for document in relevant):
         relevant = dict.fromkeys(relevant, 1)
-    if not isinstance(relevant, dict) or not all(isinstance(grade, int) for grade in relevant.values()):
+    if not isinstance(relevant, dict) or not all(map(is_grade, relevant.values())):
         raise ConfigurationError(
-            f"{file}, line {number}: relevant is a list of documents, or an object of documents with whole grades."
+            f"{file}, line {number}: relevant is a list of documents' names, or an object of such names with whole "
+            f"grades of at most {HIGHEST_GRADE}."
         )
-    return {str(document): grade for document, grade in relevant.items()}
+    return relevant
+
+
+def is_grade(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= HIGHEST_GRADE
 
 
 def checked(file: Path, questions: list[Question]) -> list[Question]:

@@ -10,8 +10,13 @@ from ..credentials import without_credentials
 from ..errors import LakevecError
 from ..lake.storage import local_path
 
-# MLflow's own patience with a server that is away is 7 tries, some minutes in all, of 2 minutes each at worst.
-PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+# MLflow's own patience with a server that is away is 7 tries, some minutes in all, of 2 minutes each at worst. Where
+# a run of a server ends, it prints the server's address, with the password in it, on stdout.
+ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 # A driver's module, where the package that one installs for it has another name.
 PACKAGES = {"psycopg2": "psycopg2-binary", "psycopg": "psycopg[binary]", "MySQLdb": "mysqlclient"}
@@ -44,7 +49,7 @@ def client_of(uri: str) -> Any:
 
     uri: as MLflow takes it; a database is reached before MLflow tries, which would for minutes.
     """
-    for name, value in PATIENCE.items():
+    for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     # MLflow takes seconds to import, and most loads build nothing.
     from mlflow.tracking import MlflowClient
@@ -83,8 +88,17 @@ def reason_of(error: Exception) -> str:
     return without_credentials(said if said.endswith(".") else f"{said}.")
 
 
+def redacted(record: logging.LogRecord) -> bool:
+    """A filter of log records that leaves secrets of addresses out."""
+    record.msg, record.args = without_credentials(record.getMessage()), ()
+    return True
+
+
 def quiet() -> None:
-    """Nothing of MLflow's log but warnings, and of its databases' nothing: what fails is told as an error."""
+    """Nothing of MLflow's log but warnings, those without secrets, and of its databases' nothing: what fails is told as
+    an error."""
+    for handler in logging.getLogger("mlflow").handlers:
+        handler.addFilter(redacted)
     for chatty in ("alembic", "mlflow"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)

@@ -123,15 +123,16 @@ class Sweeping:
         if found.wrong:
             self.skip(setting, f"invalid: {found.wrong}")
             return
+        by_question = self.judged(setting, found)
         metrics = {
             **metrics_of(found),
             "build_seconds": seconds,
             "index_bytes": weight.index_bytes,
             "memory_bytes": weight.memory_bytes,
             "rows_without_index": round(bare * sum(self.rows.values())),
-            **self.judged(setting, found),
+            **(quality_metrics(by_question, self.seed) if by_question else {}),
         }
-        tags, table = {"memory_by": weight.way}, per_query(self.sets, found)
+        tags, table = {"memory_by": weight.way}, per_query(self.sets, found, by_question)
         row = {"setting": setting.name, "index_type": setting.type, **setting.build, **setting.search} | metrics
         # Before it is logged: what was measured is not lost where that fails.
         self.table.append(row)
@@ -148,14 +149,14 @@ class Sweeping:
             qps=round(found.qps[CLIENTS]),
         )
 
-    def judged(self, setting: Setting, found: Measurement) -> dict[str, float]:
-        """How good the answers to judged questions are, beside how many of the exact ones they are."""
+    def judged(self, setting: Setting, found: Measurement) -> Mapping[str, Mapping[str, float]]:
+        """How good the answers to each judged question are, beside how many of the exact ones they are."""
         if self.quality is None:
             return {}
         answers = found.answers[self.quality.documents.queries.name]
         by_question = self.quality.of(answers.ids)
         self.qualities[setting.name] = averages(by_question)
-        return quality_metrics(by_question, self.seed)
+        return by_question
 
     def keep(self, folder: Path) -> Path:
         """What was measured, as a Parquet file of the folder."""
@@ -209,8 +210,12 @@ def quality_metrics(by_question: Mapping[str, Mapping[str, float]], seed: int) -
     return averages(by_question) | {"ndcg_at_10_low": each.low, "ndcg_at_10_high": each.high}
 
 
-def per_query(sets: Sequence[Judged], found: Measurement) -> dict[str, list]:
-    """A row for each query of each set, by column; milliseconds for the set that is timed, the first."""
+def per_query(
+    sets: Sequence[Judged], found: Measurement, by_question: Mapping[str, Mapping[str, float]]
+) -> dict[str, list]:
+    """A row for each query of each set, by column; milliseconds for the set that is timed, the first.
+
+    by_question: nDCG@10 and its like of the judged questions."""
     columns: dict[str, list] = {"query_set": [], "query_id": [], "milliseconds": []}
     for judged in sets:
         queries, answers = judged.queries, found.answers[judged.queries.name]
@@ -220,4 +225,7 @@ def per_query(sets: Sequence[Judged], found: Measurement) -> dict[str, list]:
         columns["milliseconds"] += [None if value is None else round(float(value), 3) for value in timed]
         for depth, values in answers.recall.items():
             columns.setdefault(f"recall_at_{depth}", []).extend(values.tolist())
+        for name in dict.fromkeys(name for each in by_question.values() for name in each):
+            known = by_question if queries.judged else {}
+            columns.setdefault(name, []).extend(known.get(key, {}).get(name) for key in queries.ids)
     return columns

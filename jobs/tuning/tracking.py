@@ -146,6 +146,7 @@ def sweep(store: Store, name: str, params: Mapping[str, object], tags: Mapping[s
     try:
         found = client.get_experiment_by_name(store.experiment)
         experiment = found.experiment_id if found else client.create_experiment(store.experiment, store.artifacts)
+        end_killed(client, experiment, tags)
         run = client.create_run(experiment, run_name=name, tags=dict(tags)).info.run_id
         # The place of its files is another than the store, with drivers of its own.
         client.list_artifacts(run)
@@ -170,6 +171,13 @@ def sweep(store: Store, name: str, params: Mapping[str, object], tags: Mapping[s
         except StoreError as error:
             # Whatever the block gave or raised is worth more.
             structlog.get_logger().warning("tune.run_not_ended", run=run, status=ended, reason=str(error))
+
+
+def end_killed(client: Any, experiment: str, tags: Mapping[str, str]) -> None:
+    """Runs that a killed sweep of this lake left RUNNING. The caller holds the lock `tune`: none of them goes on."""
+    if lake := tags.get("lake"):
+        for run in client.search_runs([experiment], f"attributes.status = 'RUNNING' and tags.lake = '{lake}'"):
+            client.set_terminated(run.info.run_id, "KILLED")
 
 
 def file_source(path: str) -> Any:

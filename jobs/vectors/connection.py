@@ -17,7 +17,7 @@ from ..errors import MilvusError
 from ..lake.storage import lake_path
 from ..settings import Settings
 from .patience import PatientClient, causes
-from .server import server_folder, serving
+from .server import server_folder, serving, status
 
 CONNECT_SECONDS = 10.0
 STANDALONE = "standalone"
@@ -77,6 +77,11 @@ def milvus_for(settings: Settings) -> Iterator[MilvusAddress]:
     else:
         token = settings.milvus.token
         yield MilvusAddress(settings.milvus.uri, token.get_secret_value() if token else None)
+
+
+def has_died(settings: Settings) -> bool:
+    """Whether `milvus.uri` means a packaged server that was started and runs no more: nobody but us starts it again."""
+    return settings.milvus.uri == STANDALONE and status(server_folder(lake_path(settings))).pid is None
 
 
 def connect(address: MilvusAddress) -> MilvusClient:

@@ -8,6 +8,8 @@ dropped. A server that is restarted takes calls again after 5 to 20 s.
 Reads of what it had loaded fail for some 15 s longer, as "not loaded", and those of what was loaded a
 moment ago: those who know that it is loaded, and they alone, wait for it (when_answering).
 
+A run that is told to end, and one whose own server has died, wait for LAST_SECONDS at most (in_vain).
+
 Fatal at once: whatever the server refuses (a wrong token, a wrong request, a name that it does not
 know); the first connection of a command (connect), where the settings are as likely wrong as the
 server away; `create_collection`, which a restarted server refuses to repeat: the whole step is begun
@@ -20,15 +22,18 @@ import functools
 import http.client
 import urllib.error
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import grpc
 from pymilvus import MilvusClient
 from pymilvus.exceptions import ErrorCode, MilvusException
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter, wait_fixed
+from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential_jitter, wait_fixed
 
 AWAY_SECONDS = 90.0
 ANSWER_SECONDS = 120.0
+# So long at most where waiting is in vain (see `in_vain`).
+LAST_SECONDS = 10.0
 ANSWER_POLL_SECONDS = 0.2
 
 Result = TypeVar("Result")
@@ -55,12 +60,33 @@ AGAIN = (
 )  # fmt: skip
 
 
+said_to_be_vain: list[Callable[[], bool]] = []
+
+
+@contextmanager
+def in_vain(says: Callable[[], bool]) -> Iterator[None]:
+    """Within the block, in all threads of the process: no long waiting for a server where `says` says so."""
+    said_to_be_vain.append(says)
+    try:
+        yield
+    finally:
+        said_to_be_vain.remove(says)
+
+
+def is_vain() -> bool:
+    return any(says() for says in said_to_be_vain)
+
+
+def waited_enough(seconds: float) -> Callable[[RetryCallState], bool]:
+    return lambda state: (state.seconds_since_start or 0.0) >= (min(seconds, LAST_SECONDS) if is_vain() else seconds)
+
+
 def retrying() -> Retrying:
     """The one policy: `retrying()(call, *arguments)`. Idempotent calls only; the last error is raised as it is."""
     return Retrying(
         retry=retry_if_exception(is_transient),
         # By time, so that one call within another adds nothing.
-        stop=stop_after_delay(AWAY_SECONDS),
+        stop=waited_enough(AWAY_SECONDS),
         wait=wait_exponential_jitter(initial=0.5, max=8, jitter=1),
         reraise=True,
     )
@@ -70,7 +96,7 @@ def when_answering(read: Callable[[], Result]) -> Result:
     """What `read` gives of loaded partitions, as soon as the server that loaded them answers."""
     waking = Retrying(
         retry=retry_if_exception(is_waking),
-        stop=stop_after_delay(ANSWER_SECONDS),
+        stop=waited_enough(ANSWER_SECONDS),
         wait=wait_fixed(ANSWER_POLL_SECONDS),
         reraise=True,
     )

@@ -82,6 +82,8 @@ def test_the_stages_run_one_by_one(lakehouse, lakevec):
         ((), ("frobnicate",), "No such command"),
         ((), ("run", "--once", "--continuous"), "give one of them"),
         ((), ("search",), "Missing argument"),
+        ((), ("tune", "--seed", "-1"), "-1 is not in the range"),
+        (("tune.target_recall=1",), ("tune",), "tune.target_recall"),
     ],
 )
 def test_wrong_usage_is_status_2_and_says_why(lakevec, overrides, arguments, message):

@@ -1,21 +1,27 @@
 import json
+import random
 import signal
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from lakevec.jobs import ingest as ingesting
-from lakevec.jobs.continuous import ended_by_signals, may_pass
+from lakevec.jobs.continuous import ended_by_signals, kept_up, may_pass
 from lakevec.jobs.errors import ConfigurationError, MilvusError
 from lakevec.jobs.flow import COMES_WITHIN, Flow, Turns
 from lakevec.jobs.guard import Guard
 from lakevec.jobs.ingest import ingest
 from lakevec.jobs.lake.tables import DOCUMENTS
 from lakevec.jobs.progress import Progress
+from lakevec.jobs.run import RunReport
 from lakevec.jobs.settings import Pipeline
 from lakevec.jobs.status import status
+from lakevec.jobs.verify import verify
+from pymilvus import MilvusException
 
 
 @pytest.fixture
@@ -78,6 +84,65 @@ def test_a_continuous_run_follows_the_source_until_it_is_told_to_end(lakehouse, 
     assert after.freshness.documents == 27
     assert lakehouse.run(allow_deletes=True).deleted == 19
     assert lakehouse.assert_mirrored() == 7
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_what_changes_while_runs_go_on_and_one_is_killed_is_mirrored_exactly(lakehouse, tmp_path):
+    """Files are added, edited, renamed, touched, restored and deleted at random; the first of two runs is killed."""
+    chance = random.Random(7)
+    texts: dict[str, str] = {}
+    command = [sys.executable, "-m", "lakevec.jobs.cli", *lakehouse.options, "run", "--continuous", "--allow-deletes"]
+
+    def text() -> str:
+        # Passages that several documents have, and some that were there before.
+        words = [chance.choice(["granite", "lamp", "keeper", "storm", "harbour"]) for _ in range(3)]
+        return "\n\n".join(
+            f"# Part {word}\n\nThe {word} of the lighthouse, year {chance.randint(1, 4)}." for word in words
+        )
+
+    def change(number: int) -> None:
+        name = chance.choice(sorted(texts)) if texts and chance.random() < 0.7 else f"{number}.md"
+        what = chance.choice(["write", "write", "rename", "touch", "delete"]) if name in texts else "write"
+        path = lakehouse.source / name
+        if what == "write":
+            texts[name] = text()
+            lakehouse.write(name, texts[name])
+        elif what == "rename":
+            path.rename(path.with_name(f"{number}-renamed.md"))
+            texts[f"{number}-renamed.md"] = texts.pop(name)
+        elif what == "touch":
+            path.touch()
+        else:
+            path.unlink()
+            del texts[name]
+
+    numbers = iter(range(1_000))
+    for is_killed in (True, False):
+        with (tmp_path / "log").open("a") as log:
+            process = subprocess.Popen(command, stderr=log, stdout=log)
+        begun = len((tmp_path / "log").read_text())
+        try:
+            loaded = 0
+            while loaded < 3:
+                for _ in range(chance.randint(1, 3)):
+                    change(next(numbers))
+                time.sleep(chance.uniform(0.5, 4))
+                assert process.poll() is None, (tmp_path / "log").read_text()[-5000:]
+                loaded = (tmp_path / "log").read_text()[begun:].count("load.progress")
+            process.send_signal(signal.SIGKILL if is_killed else signal.SIGTERM)
+            assert process.wait(120) == (-signal.SIGKILL if is_killed else 0)
+        finally:
+            process.kill()
+            process.wait()
+    assert "failed" not in (tmp_path / "log").read_text()
+
+    lakehouse.run(allow_deletes=True)
+    lakehouse.assert_mirrored()
+    found = {uri.rsplit("/", 1)[1]: text for uri, text in lakehouse.rows(DOCUMENTS, "uri", "text")}
+    assert found == texts
+    report = verify(lakehouse.settings, progress=Progress(terminal=False))
+    assert report.ok, report
 
 
 def test_files_are_taken_in_while_there_is_room():
@@ -250,6 +315,25 @@ def test_a_signal_ends_the_flow_and_the_next_one_does_what_it_did_before(number)
         assert caught == [number]
     finally:
         signal.signal(number, before)
+
+
+def test_where_milvus_is_away_at_the_end_a_stage_is_left_as_it_is():
+    told = []
+    progress: Any = SimpleNamespace(log=lambda event, **_: told.append(event))
+
+    def leave(error):
+        flow = Flow(Pipeline())
+
+        def work():
+            flow.stop()
+            raise error
+
+        kept_up("load", work, flow, progress, RunReport())
+
+    leave(MilvusException(2, "Fail connecting to server"))
+    assert told == ["load.left"]
+    with pytest.raises(MilvusException, match="wrong request"):
+        leave(MilvusException(1100, "wrong request"))
 
 
 def test_only_what_cannot_pass_ends_a_stage_at_once():

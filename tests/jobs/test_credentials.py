@@ -25,6 +25,7 @@ from lakevec.jobs.credentials import without_credentials
         ("jdbc:sqlserver://host;user=me;password=pw;encrypt=true", "jdbc:sqlserver://host;user=me;password=***;encrypt=true"),
         ("https://b.s3.amazonaws.com/k?X-Amz-Signature=ab&X-Amz-Date=1", "https://b.s3.amazonaws.com/k?X-Amz-Signature=***&X-Amz-Date=1"),
         ("https://a.blob.core.windows.net/c?sv=1&sig=a%2Fb", "https://a.blob.core.windows.net/c?sv=1&sig=***"),
+        ("https://host/c?sas_token=ab", "https://host/c?sas_token=***"),
         ("request to 'http://u:p/w@h' failed, 'a@b'", "request to 'http://h' failed, 'a@b'"),
         ("http://a:b/c@h and http://u:p@h2, to me@example.org", "http://h and http://h2, to me@example.org"),
     ],

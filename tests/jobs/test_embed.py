@@ -1,6 +1,7 @@
 import pytest
 from lakevec.jobs.embed import HASH_RANGES, Pieces, embed_missing, embeddings_of, hash_at
 from lakevec.jobs.lake.changes import keys_of
+from lakevec.jobs.lake.known_texts import KnownTexts
 from lakevec.jobs.lake.tables import VECTORS
 from lakevec.jobs.progress import Progress
 from lakevec.udfs.keys import content_hash
@@ -25,9 +26,11 @@ def test_every_text_is_embedded_once_however_small_the_pieces_are(lakehouse, mon
         [(content_hash(text), "", text) for text in texts], "content_hash string, prefix string, text string"
     )
 
+    known = KnownTexts(lake.tables, lake.model.id)
+
     def embed_all():
         keys = keys_of(chunks, "content_hash")
-        return embed_missing(lake, chunks, keys, settings, Progress(terminal=False), Pieces(1e-9, tasks=2))[0]
+        return embed_missing(lake, keys, known, settings, Progress(terminal=False), Pieces(1e-9, tasks=2))[0]
 
     first, second = embed_all(), embed_all()
 

@@ -158,8 +158,10 @@ def test_an_empty_source_is_not_believed_however_few_files_it_had(lakehouse):
     assert lakehouse.run(INGEST, allow_deletes=True).deleted == 3
 
 
-def test_what_was_forgotten_stays_away_when_its_file_goes_and_comes_back_under_another_name(lakehouse):
+def test_what_was_forgotten_stays_away_when_its_file_goes_and_comes_back_under_another_name(lakehouse, monkeypatch):
     """As `forget` leaves the row of its file: forgotten whole, and a part of it."""
+    # Each file in a piece of its own.
+    monkeypatch.setattr("lakevec.jobs.ingest.FIRST_PIECE", 1)
     lakehouse.write("secret.txt", "The secret.", modified=1_700_000_000)
     lakehouse.write("parts.txt", "A part.", modified=1_700_000_000)
     lakehouse.write("other.txt", "Something else.", modified=1_700_000_000)
@@ -180,6 +182,8 @@ def test_what_was_forgotten_stays_away_when_its_file_goes_and_comes_back_under_a
     }
     assert lakehouse.run(INGEST).files_seen == 1
 
+    shutil.copy(lakehouse.source.parent / "secret.txt", lakehouse.source / "copied.txt")
+    shutil.copy(lakehouse.source.parent / "secret.txt", lakehouse.source / "copied again.txt")
     shutil.move(lakehouse.source.parent / "secret.txt", lakehouse.source / "moved.txt")
     shutil.move(lakehouse.source.parent / "parts.txt", lakehouse.source / "parts.txt")
     lakehouse.run(INGEST)

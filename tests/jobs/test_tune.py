@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from lakevec.jobs.apply import apply
+from lakevec.jobs.apply import apply, prove
 from lakevec.jobs.cli import app
 from lakevec.jobs.errors import ConfigurationError, LakeBusyError
 from lakevec.jobs.in_words import print_tuned
@@ -161,6 +161,9 @@ def test_a_sweep_measures_logs_and_chooses_and_leaves_nothing_behind(embedded, t
     assert pq.read_table(mlflow.download_artifacts(parent.info.run_id, "results.parquet")).num_rows == 3
     per_query = json.loads(Path(mlflow.download_artifacts(by_name["FLAT"].info.run_id, "queries.json")).read_text())
     assert len(per_query["data"]) == QUERIES + 1
+    assert per_query["data"][-1][per_query["columns"].index("ndcg_at_10")] == exact.metrics["ndcg_at_10"]
+    least, most = (int(parent.data.params[f"{end}_segment_rows"]) for end in ("least", "most"))
+    assert 0 < least < most < all_rows
 
     champion = report["champion"]
     assert champion["ci_low"] >= 0.95
@@ -348,7 +351,9 @@ def test_what_is_not_proved_is_taken_back_at_once_or_by_the_next_load(embedded, 
 
 
 @pytest.mark.slow
-def test_other_search_parameters_are_applied_in_place_and_what_is_upserted_is_indexed_before_readers_come(embedded):
+def test_other_search_parameters_are_applied_in_place_and_what_is_upserted_is_indexed_before_readers_come(
+    embedded, monkeypatch
+):
     """The live collection has a row that was deleted, and rows that were upserted and are not flushed."""
     client, alias = connect(MilvusAddress(embedded.settings.milvus.uri)), embedded.settings.milvus.collection
     load_now(embedded)
@@ -359,11 +364,17 @@ def test_other_search_parameters_are_applied_in_place_and_what_is_upserted_is_in
     before = read_routes(client, alias)
     wide = Candidate(Setting(before.index.type, before.index.build, {"ef": 123}), Interval(1, 1, 1), 1, 1, 1)
 
+    def proved_before_readers_have_them(*arguments):
+        assert read_routes(client, alias) == before
+        return prove(*arguments)
+
+    monkeypatch.setattr("lakevec.jobs.apply.prove", proved_before_readers_have_them)
     done = apply_now(embedded, wide, recall=0.5)
 
     assert done.applied, done.why
     assert read_routes(client, alias) == replace(before, index=replace(before.index, search={"ef": 123}))
     assert collections(client, alias) == [before.collection]
+    monkeypatch.undo()
 
     embedded.settings = embedded.settings.model_copy(
         update={"load": embedded.settings.load.model_copy(update={"staging": None})}

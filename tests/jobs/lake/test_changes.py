@@ -1,4 +1,5 @@
-from lakevec.jobs.lake.changes import last_changes, reconcile, without_parent
+from lakevec.jobs.lake import changes
+from lakevec.jobs.lake.changes import keys_of, last_changes, reconcile, without_parent
 from lakevec.jobs.lake.tables import TEXT, Table, column
 from pyspark.sql.types import StructType
 
@@ -45,15 +46,37 @@ def test_the_last_change_of_a_key_holds(spark):
             # RESTORE: delete and insert of one key in one version.
             ("c", "old", "delete", 4),
             ("c", "restored", "insert", 4),
+            ("d", "old", "delete", 5),
+            ("d", "old", "insert", 6),
+            ("e", "first", "insert", 4),
+            ("e", "second", "update_postimage", 5),
+            ("f", "second", "update_postimage", 5),
         ],
         "id string, text string, _change_type string, _commit_version long",
     )
 
-    assert rows(last_changes(feed, "id")) == [
-        ("a", "second", False),
-        ("b", "first", True),
-        ("c", "restored", False),
+    # Whether it is deleted, and whether it was first inserted after version 3.
+    assert rows(last_changes(feed, "id", known_until=3)) == [
+        ("a", "second", False, False),
+        ("b", "first", True, False),
+        ("c", "restored", False, False),
+        ("d", "old", False, False),
+        ("e", "second", False, True),
+        ("f", "second", False, False),
     ]
+
+
+def test_keys_are_those_whose_flag_is_not_set_few_or_many(spark, monkeypatch):
+    notes = spark.createDataFrame([("a", False), ("b", True), ("c", False)], "id string, is_new boolean")
+    present = spark.createDataFrame([("a",), ("b",), ("d",)], "id string")
+
+    def among():
+        return rows(keys_of(notes, "id", "is_new").without("is_new").among(present, "id"))
+
+    assert among() == [("a",)]
+    monkeypatch.setattr(changes, "MOST_NAMED_KEYS", 2)
+    assert keys_of(notes, "id", "is_new").few is None
+    assert among() == [("a",)]
 
 
 def test_children_without_parent_are_deleted(spark):

@@ -13,6 +13,7 @@ from lakevec.jobs.lake.stream import (
     work_off,
 )
 from lakevec.jobs.lake.tables import DOCUMENTS
+from pyspark.sql import functions as F
 from tenacity import wait_none
 
 
@@ -56,7 +57,10 @@ def test_what_is_deleted_before_the_snapshot_of_a_new_stream_is_looked_for_again
     lakehouse.run(("ingest",))
     tables = lakehouse.lake().tables
     seen: list[set[str]] = []
-    handled: list[int] = []
+    handled: list[tuple[int, int]] = []
+
+    def handle(feed, known_until):
+        handled.append((known_until, feed.agg(F.max("_commit_version")).first()[0]))
 
     def begin_anew():
         seen.append({row["uri"].rpartition("/")[2] for row in tables.read(DOCUMENTS).collect()})
@@ -67,7 +71,7 @@ def test_what_is_deleted_before_the_snapshot_of_a_new_stream_is_looked_for_again
             tables,
             DOCUMENTS,
             lakehouse.lake().checkpoint("other"),
-            lambda _, number: handled.append(number),
+            handle,
             begin_anew,
         )
 
@@ -77,7 +81,34 @@ def test_what_is_deleted_before_the_snapshot_of_a_new_stream_is_looked_for_again
     lakehouse.run(("ingest",))
     work()
     assert len(seen) == 2
-    assert handled[0] == 0 < handled[-1]
+    # Of a snapshot, and of what came before this stream began, nothing is known to be new.
+    assert [known_until >= latest for known_until, latest in handled] == [True, True]
+
+
+def test_rows_are_new_until_their_micro_batch_is_begun_again(lakehouse, monkeypatch):
+    lakehouse.lake()
+    tables, stopping = lakehouse.lake().tables, threading.Event()
+    handled: list[tuple[int, int]] = []
+    monkeypatch.setattr(stream, "wait_random_exponential", lambda **_: wait_none())
+
+    def handle(feed, known_until):
+        handled.append((known_until, feed.agg(F.max("_commit_version")).first()[0]))
+        if len(handled) == 1:
+            lakehouse.write("b.txt", "More text.")
+            lakehouse.run(("ingest",))
+        if len(handled) == 2:
+            raise LakevecError("CHECKPOINT_RDD_BLOCK_ID_NOT_FOUND")
+        if len(handled) == 3:
+            stopping.set()
+
+    lakehouse.write("a.txt", "Some text.")
+    lakehouse.run(("ingest",))
+    work_off(tables, DOCUMENTS, lakehouse.lake().checkpoint("other"), handle, lambda: None, (stopping, 0.1))
+
+    snapshot, first, again = handled
+    assert snapshot[0] >= snapshot[1]
+    assert first[0] < first[1]
+    assert again[0] >= again[1] == first[1]
 
 
 def test_a_stream_that_goes_on_ends_between_two_micro_batches_and_leaves_what_its_handler_leaves(spark, tmp_path):

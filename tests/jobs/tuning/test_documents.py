@@ -25,7 +25,14 @@ def test_questions_that_name_a_document_differently_both_find_it(lake):
     documents = Documents(lake, 1, judged({"by uri": {"/s/a/1.txt": 1}, "by stem": {"1": 1}, "gone": {"9": 1}}))
     found = documents.quality([["p1"], ["p2", "p1"], ["p1"]])
     assert {question: each["mrr_at_10"] for question, each in found.items()} == {"by uri": 1, "by stem": 0.5, "gone": 0}
-    assert documents.missing == 1
+    assert documents.missing == ["9"]
+
+
+def test_judgements_of_which_the_lake_has_no_document_are_refused_with_the_names_that_it_knows(lake):
+    with pytest.raises(
+        ConfigurationError, match=r"none of the 2 judged documents, such as '8'.* uri, such as '/s/a/1.txt'"
+    ):
+        Documents(lake, 1, judged({"q": {"9": 1, "8": 2}}))
 
 
 def test_a_judgement_that_two_documents_may_be_meant_by_is_refused(lake):

@@ -90,6 +90,8 @@ def test_a_quantised_index_with_exact_scores_is_invalid(base):
     assert flattered(coded, 0.8, 0.5)
     assert flattered(Setting("HNSW_SQ", {"refine": 1}, {}), 1.0, 0.0) is None
     assert flattered(Setting("IVF_FLAT"), 1.0, 0.0) is None
+    assert flattered(Setting("SCANN", {"with_raw_data": 0}, {}), 1.0, 0.0)
+    assert flattered(Setting("SCANN", {"with_raw_data": 1}, {}), 1.0, 0.0) is None
 
 
 def test_the_share_of_exact_scores_is_of_hits_that_exact_search_has():

@@ -57,6 +57,15 @@ def test_judgements_with_a_header_or_without_lose_no_line(tmp_path, header):
         Question("2", "who", {"184": 3, "29": -1}),
     ]
 
+    qrels.write_text("1\t29\t2147483648\n")
+    with pytest.raises(ConfigurationError, match=r"test\.tsv, line 1: .* up to 1000"):
+        read_questions(str(tmp_path))
+    qrels.write_text("1 29 1\n")
+    with pytest.raises(ConfigurationError, match=r"test\.tsv, line 1: expected query-id, .* between tabs"):
+        read_questions(str(tmp_path))
+    qrels.write_text("0\tx\t1\n17\t29\t1\n")
+    with pytest.raises(ConfigurationError, match=r"test\.tsv: it judges no question of queries\.jsonl, but '0'"):
+        read_questions(str(tmp_path))
     # A first line that is meant for a question is no header.
     qrels.write_text("1\t29\tmuch\n")
     with pytest.raises(ConfigurationError, match=r"test\.tsv, line 1: expected query-id"):
@@ -102,6 +111,11 @@ def test_a_key_that_means_nothing_is_refused(tmp_path):
         ("", "holds no question"),
         ("{", "line 1: this is no JSON"),
         ('{"query": "a", "relevant": {"b": "much"}}', "whole grades"),
+        ('{"query": "a", "relevant": {"b": 1001}}', "whole grades of at most 1000"),
+        ('{"query": "a", "relevant": {"b": true}}', "whole grades"),
+        ('{"query": "a", "relevant": [{"doc": 1}]}', "a list of documents' names"),
+        ('{"query": "a"}\n{"query": "\\ud83d"}', r"line 2: '\\ud83d' is half of a character"),
+        ('{"query": "a", "relevant": ' + "[" * 100_000, "line 1: this is no JSON"),
         ('{"query": " "}', "question 1: it has no text"),
         ('{"id": 1, "query": "a"}\n{"id": 1, "query": "b"}', "the same id"),
     ],

@@ -118,13 +118,17 @@ def test_memory_is_that_of_the_whole_table(sweeping):
 
 
 def test_each_query_of_each_set_has_its_row():
-    sets = [Judged(QUERIES, []), Judged(replace(QUERIES, name="questions", ids=["q", "r"]), [])]
+    questions = replace(QUERIES, name="questions", ids=["q", "r"], judged={"q": {"d": 1}})
+    sets = [Judged(QUERIES, []), Judged(questions, [])]
     recall = {"sampled": {1: np.ones(1), 10: np.array([0.9])}, "questions": {1: np.zeros(2), 10: np.array([0.5, 0.6])}}
     answers = {name: Answers([], each, {}, 1.0) for name, each in recall.items()}
-    assert sweep.per_query(sets, Measurement(answers, np.array([1.5, 2.5]), {}, (0, 0))) == {
+    assert sweep.per_query(
+        sets, Measurement(answers, np.array([1.5, 2.5]), {}, (0, 0)), {"q": {"ndcg_at_10": 0.7}}
+    ) == {
         "query_set": ["sampled", "questions", "questions"],
         "query_id": ["a", "q", "r"],
         "milliseconds": [1.5, None, None],
         "recall_at_1": [1.0, 0.0, 0.0],
         "recall_at_10": [0.9, 0.5, 0.6],
+        "ndcg_at_10": [None, 0.7, None],
     }

@@ -1,4 +1,11 @@
+import logging
+import os
+import signal
+import socket
 import subprocess
+import sys
+import time
+import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -6,6 +13,7 @@ import pytest
 from lakevec.jobs.errors import ConfigurationError, LakevecError
 from lakevec.jobs.settings import Mlflow
 from lakevec.jobs.tuning.champion import read_registered
+from lakevec.jobs.tuning.grid import Setting
 from lakevec.jobs.tuning.store import StoreError
 from lakevec.jobs.tuning.tracking import commit, store_for, sweep
 from structlog.testing import capture_logs
@@ -81,6 +89,52 @@ def test_a_store_that_goes_away_ends_a_sweep_with_what_the_block_raised(tmp_path
     with capture_logs() as lines, pytest.raises(KeyError, match="of the block"):
         work()
     assert [line["event"] for line in lines] == ["tune.run_not_ended"]
+
+
+def test_a_sweep_ends_those_of_its_lake_that_were_killed_and_no_others(tmp_path):
+    store = store_for(mlflow(tracking_uri=f"sqlite:///{tmp_path}/runs.db"), "/lake")
+    with sweep(store, "first", {}, {"lake": "a"}) as first, sweep(store, "other", {}, {"lake": "b"}) as other:
+        with sweep(store, "second", {}, {"lake": "a"}) as second:
+            pass
+        status = [second.client.get_run(each.run_id).info.status for each in (first, other, second)]
+    assert status == ["KILLED", "RUNNING", "FINISHED"]
+
+
+def test_nothing_but_the_answer_goes_to_stdout_where_a_store_is_a_server(tmp_path, capsys):
+    port = free_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{tmp_path}/runs.db", "--artifacts-destination", str(tmp_path)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        store = store_for(mlflow(tracking_uri=f"http://me:secret@127.0.0.1:{port}"), "/lake")
+        until = time.monotonic() + 60
+        while not answers(port) and time.monotonic() < until:
+            time.sleep(0.2)
+        with sweep(store, "s", {}, {}) as run:
+            run.child(Setting("FLAT"), {}, {}, None)
+            assert run.client.get_run(run.run_id).info.status == "RUNNING"
+        logging.getLogger("mlflow.store").warning("no answer of %s", store.uri)
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert f"no answer of http://127.0.0.1:{port}" in told.err
+    assert "secret" not in told.err
+
+
+def answers(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
 
 
 def test_the_commit_is_lakevec_s_own(monkeypatch, tmp_path):

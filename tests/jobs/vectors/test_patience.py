@@ -7,7 +7,7 @@ from lakevec.jobs.vectors import patience
 from lakevec.jobs.vectors.partitions import Generation, counts_when_answering, keys
 from lakevec.jobs.vectors.patience import AGAIN, PatientClient, retrying
 from pymilvus import MilvusClient, MilvusException
-from tenacity import stop_after_attempt, wait_none
+from tenacity import wait_none
 
 # As pymilvus and Milvus 2.3.5 say it while a server is killed and comes back.
 GONE = MilvusException(2, "Fail connecting to server on 127.0.0.1:19530, illegal connection params or unavailable")
@@ -55,9 +55,23 @@ def test_a_server_that_is_away_or_slow_for_a_moment_is_asked_again():
 
 
 def test_what_stays_away_is_told_in_the_end(monkeypatch):
-    monkeypatch.setattr(patience, "stop_after_delay", lambda _: stop_after_attempt(3))
+    monkeypatch.setattr(patience, "AWAY_SECONDS", 0.01)
     with pytest.raises(MilvusException, match="Fail connecting"):
-        retrying()(failing_call([GONE] * 3))
+        retrying()(failing_call([GONE] * 1_000_000))
+
+
+def test_where_waiting_is_in_vain_it_is_short(monkeypatch):
+    monkeypatch.setattr(patience, "LAST_SECONDS", 0.01)
+    asked = []
+
+    def says():
+        asked.append(1)
+        return len(asked) > 3
+
+    with patience.in_vain(says), pytest.raises(MilvusException, match="Fail connecting"):
+        retrying()(failing_call([GONE] * 1_000_000))
+    assert len(asked) > 3
+    assert not patience.is_vain()
 
 
 @pytest.mark.parametrize(
