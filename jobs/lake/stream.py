@@ -86,6 +86,7 @@ def work_off(
         # What was deleted after the look and before the snapshot, which is fixed by now, no feed will tell.
         if number == 0 and known_until != looked_at:
             anew()
+            known_until = tables.version(parent)
         handle(batch, known_until)
 
     if not has_checkpoint(checkpoint):

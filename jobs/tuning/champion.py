@@ -11,7 +11,7 @@ from typing import Any
 
 from ..lake.lake import Lake
 from ..lake.storage import local_path
-from ..lake.tables import PARTITIONS
+from ..lake.tables import TRUTH
 from ..settings import Index, Settings
 from ..vectors.index import VectorIndex
 from ..vectors.routes import Routes
@@ -103,8 +103,8 @@ def searched_as_before(index: VectorIndex, published: VectorIndex | None, settin
 
 def applied_index(settings: Settings, lake: Lake) -> VectorIndex | None:
     """The index that `lakevec tune --apply` proved for this lake, if it did. Quick where no store is."""
-    # What was never loaded was never tuned: a new lake needs no registry.
-    if not settings.mlflow.experiment or lake.tables.read(PARTITIONS).isEmpty():
+    # A lake that was never tuned needs no registry.
+    if not settings.mlflow.experiment or not lake.tables.exists(TRUTH):
         return None
     beside = local_path(f"{lake.tables.path}-mlflow.db")
     if settings.mlflow.tracking_uri is None and (beside is None or not beside.is_file()):

@@ -82,7 +82,7 @@ def test_the_stages_run_one_by_one(lakehouse, lakevec):
         ((), ("frobnicate",), "No such command"),
         ((), ("run", "--once", "--continuous"), "give one of them"),
         ((), ("search",), "Missing argument"),
-        ((), ("tune", "--seed", "-1"), "-1 is not in the range"),
+        ((), ("tune", "--seed", "-1"), "Invalid value for '--seed'"),
         (("tune.target_recall=1",), ("tune",), "tune.target_recall"),
     ],
 )

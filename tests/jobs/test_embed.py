@@ -2,7 +2,7 @@ import pytest
 from lakevec.jobs.embed import HASH_RANGES, Pieces, embed_missing, embeddings_of, hash_at
 from lakevec.jobs.lake.changes import keys_of
 from lakevec.jobs.lake.known_texts import KnownTexts
-from lakevec.jobs.lake.tables import VECTORS
+from lakevec.jobs.lake.tables import VECTORS, LakeTables
 from lakevec.jobs.progress import Progress
 from lakevec.udfs.keys import content_hash
 from pyspark.errors import PySparkException
@@ -36,6 +36,35 @@ def test_every_text_is_embedded_once_however_small_the_pieces_are(lakehouse, mon
 
     assert (first, second) == (12, 0)
     assert lakehouse.rows(VECTORS, "content_hash") == sorted({(content_hash(text),) for text in texts})
+
+
+def test_a_piece_that_was_embedded_is_known_where_the_micro_batch_is_begun_again(lakehouse, monkeypatch):
+    lake, append = lakehouse.lake(), LakeTables.append
+    monkeypatch.setattr("lakevec.jobs.embed.FIRST_PIECE", 2)
+    # Not by the table, but by what is remembered.
+    monkeypatch.setattr("lakevec.jobs.lake.known_texts.ASKED_BEFORE", 1)
+    texts = [f"text {number}" for number in range(12)]
+    chunks = lakehouse.spark.createDataFrame(
+        [(content_hash(text), "", text) for text in texts], "content_hash string, prefix string, text string"
+    )
+    known, appended = KnownTexts(lake.tables, lake.model.id), []
+
+    def dying(*arguments):
+        appended.append(None)
+        if len(appended) == 2:
+            raise RuntimeError("Python worker failed to connect back")
+        append(*arguments)
+
+    def embed_all():
+        keys = keys_of(chunks, "content_hash")
+        embed_missing(lake, keys, known, lakehouse.settings, Progress(terminal=False), Pieces(1e-9, tasks=2))
+
+    monkeypatch.setattr(LakeTables, "append", dying)
+    with pytest.raises(RuntimeError, match="connect back"):
+        embed_all()
+    embed_all()
+
+    assert lakehouse.rows(VECTORS, "content_hash") == sorted((content_hash(text),) for text in texts)
 
 
 def test_a_chunk_without_a_vector_is_an_error_that_names_it(spark):

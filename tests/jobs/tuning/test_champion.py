@@ -1,5 +1,5 @@
 import pytest
-from lakevec.jobs.lake.tables import PARTITIONS
+from lakevec.jobs.lake.tables import TRUTH
 from lakevec.jobs.settings import Index, load_settings
 from lakevec.jobs.tuning.champion import index_settings
 from lakevec.jobs.tuning.store import StoreError
@@ -23,13 +23,11 @@ def test_a_lost_collection_is_made_as_its_routes_say_unless_somebody_set_an_inde
     assert index_settings(load_settings("local", given, {}), None, ROUTES, is_lost) == expected
 
 
-def test_a_lake_that_was_never_loaded_needs_no_registry(lakehouse):
+def test_a_lake_that_was_never_tuned_needs_no_registry(lakehouse):
     lake = lakehouse.lake()
     settings = load_settings("local", ["mlflow.tracking_uri=http://127.0.0.1:1"], {})
     assert index_settings(settings, lake, None, False) == settings.index
 
-    row = dict.fromkeys(PARTITIONS.schema.names) | {"collection": "docs", "range": "2024", "generation": 1}
-    values = [tuple(row[name] for name in PARTITIONS.schema.names)]
-    lake.tables.append(PARTITIONS, lakehouse.spark.createDataFrame(values, PARTITIONS.schema))
+    lake.tables.create(TRUTH, {})
     with pytest.raises(StoreError, match="could not be read"):
         index_settings(settings, lake, None, False)
