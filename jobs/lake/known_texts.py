@@ -35,8 +35,8 @@ class KnownTexts:
 
     def among(self, chunks: Keys) -> set[str]:
         """Those of few chunks, with content_hash among their keys."""
-        unsure = {row["content_hash"] for row in chunks.few or ()} - self.written
-        written = {row["content_hash"] for row in chunks.few or ()} & self.written
+        hashes = {row["content_hash"] for row in chunks.few or ()}
+        written, unsure = hashes & self.written, hashes - self.written
         if self.remembered is not None:
             unsure = {each for each in unsure if self.may_have(each)}
         if not unsure:

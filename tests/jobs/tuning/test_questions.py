@@ -57,19 +57,16 @@ def test_judgements_with_a_header_or_without_lose_no_line(tmp_path, header):
         Question("2", "who", {"184": 3, "29": -1}),
     ]
 
-    qrels.write_text("1\t29\t2147483648\n")
-    with pytest.raises(ConfigurationError, match=r"test\.tsv, line 1: .* up to 1000"):
-        read_questions(str(tmp_path))
-    qrels.write_text("1 29 1\n")
-    with pytest.raises(ConfigurationError, match=r"test\.tsv, line 1: expected query-id, .* between tabs"):
-        read_questions(str(tmp_path))
-    qrels.write_text("0\tx\t1\n17\t29\t1\n")
-    with pytest.raises(ConfigurationError, match=r"test\.tsv: it judges no question of queries\.jsonl, but '0'"):
-        read_questions(str(tmp_path))
-    # A first line that is meant for a question is no header.
-    qrels.write_text("1\t29\tmuch\n")
-    with pytest.raises(ConfigurationError, match=r"test\.tsv, line 1: expected query-id"):
-        read_questions(str(tmp_path))
+    for text, message in (
+        ("1\t29\t2147483648\n", ", line 1: .* up to 1000"),
+        ("1 29 1\n", ", line 1: expected query-id, .* between tabs"),
+        ("0\tx\t1\n17\t29\t1\n", r": it judges no question of queries\.jsonl, but '0'"),
+        # A first line that is meant for a question is no header.
+        ("1\t29\tmuch\n", ", line 1: expected query-id"),
+    ):
+        qrels.write_text(text)
+        with pytest.raises(ConfigurationError, match=r"test\.tsv" + message):
+            read_questions(str(tmp_path))
 
 
 def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path):
