@@ -1,5 +1,5 @@
-"""Exact search of many queries in a task (udfs/nearest.py), without Spark, against NumPy and torch in the same blocks
-and against the machine's matrix product: what of its FLOP/s the search keeps.
+"""Exact search of many queries in a task (udfs/nearest.py), without Spark, against NumPy, torch and FAISS in the same
+blocks and against the machine's matrix product: what of its FLOP/s the search keeps.
 
 Vectors are synthetic unit vectors; LAKEVEC_BENCH_ROWS of them, 1,000 queries, 100 neighbours.
 """
@@ -53,6 +53,19 @@ def by_torch(queries: np.ndarray, vectors: np.ndarray, _: list[str]) -> np.ndarr
     return torch.cat(places, dim=1).gather(1, best).numpy()
 
 
+def by_faiss(queries: np.ndarray, vectors: np.ndarray, _: list[str]) -> np.ndarray:
+    # It comes with milvus-lite.
+    import faiss
+
+    scores, places = [], []
+    for first in range(0, len(vectors), BLOCK_ROWS):
+        found = faiss.knn(queries, vectors[first : first + BLOCK_ROWS], K, metric=faiss.METRIC_INNER_PRODUCT)
+        scores.append(found[0])
+        places.append(found[1] + first)
+    best = np.argsort(-np.concatenate(scores, axis=1), axis=1)[:, :K]
+    return np.take_along_axis(np.concatenate(places, axis=1), best, axis=1)
+
+
 def product_flops(size: int = 4096) -> float:
     """FLOP/s of NumPy's float32 matrix product."""
     left, right = (np.random.default_rng(seed).standard_normal((size, size), np.float32) for seed in (0, 1))
@@ -65,7 +78,7 @@ def product_flops(size: int = 4096) -> float:
 def test_exact_search_against_the_matrix_product(keep):
     vectors, queries = unit_vectors(ROWS, 0), unit_vectors(QUERIES, 1)
     names = [str(number) for number in range(ROWS)]
-    ways = {"lakevec": by_lakevec, "numpy": by_numpy, "torch": by_torch}
+    ways = {"lakevec": by_lakevec, "numpy": by_numpy, "torch": by_torch, "faiss": by_faiss}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     products, found = [], {}
     for _ in range(ROUNDS):
@@ -96,7 +109,7 @@ def test_exact_search_against_the_matrix_product(keep):
                 }
                 for name, pairs in (
                     (name, [theirs / ours for theirs, ours in zip(seconds[name], seconds["lakevec"], strict=True)])
-                    for name in ("numpy", "torch")
+                    for name in ("numpy", "torch", "faiss")
                 )
             },
         }
