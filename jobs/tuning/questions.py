@@ -1,12 +1,12 @@
 """Questions with judged documents, from a JSONL or a folder in BEIR's layout."""
 
-import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
+import structlog
 
 from ..errors import ConfigurationError
 
@@ -50,8 +50,13 @@ def beir(folder: Path) -> list[Question]:
     if not queries.is_file():
         raise ConfigurationError(f"--questions {folder}: a folder in BEIR's layout has a queries.jsonl.")
     found = [Question(str(row.get("_id", number)), row.get("text", "")) for number, row in lines(queries, BEIR_KEYS)]
-    judged = judgements_of(qrels, {each.id for each in found}) if qrels.is_file() else {}
+    ids = {each.id for each in found}
+    judged = judgements_of(qrels, ids) if qrels.is_file() else {}
     if judged:
+        if unknown := [question for question in judged if question not in ids]:
+            structlog.get_logger().info(
+                "tune.not_asked", questions=len(unknown), first=unknown[0], reason=f"{queries.name} does not have them"
+            )
         found = [Question(each.id, each.text, judged[each.id]) for each in found if each.id in judged]
         if not found:
             raise ConfigurationError(f"{qrels}: it judges no question of {queries.name}, but {next(iter(judged))!r}.")
@@ -61,9 +66,11 @@ def beir(folder: Path) -> list[Question]:
 def judgements_of(qrels: Path, questions: Set[str]) -> dict[str, dict[str, int]]:
     """question -> document -> grade. The first line may be a header: it names no question and has no grade."""
     judged: dict[str, dict[str, int]] = {}
-    for number, row in enumerate(csv.reader(text_of(qrels).split("\n"), delimiter="\t"), 1):
+    for number, line in enumerate(text_of(qrels).split("\n"), 1):
+        row = line.removesuffix("\r").split("\t")
+        header = number == 1 and len(row) == 3 and row[0] not in questions and not row[-1].strip().isdecimal()
         # The last line ends, too.
-        if not row or (number == 1 and len(row) == 3 and row[0] not in questions and not row[-1].strip().isdecimal()):
+        if header or row == [""]:
             continue
         try:
             question, document, grade = row

@@ -11,6 +11,7 @@ from lakevec.jobs.tuning.questions import (
     one_document_each,
     read_questions,
 )
+from structlog.testing import capture_logs
 
 
 def test_a_line_is_a_question_with_graded_documents_or_without(tmp_path):
@@ -42,6 +43,17 @@ def test_of_a_folder_in_beir_s_layout_the_judged_questions_are_asked(tmp_path):
     (tmp_path / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n2\t184\t3\n2\t29\t1\n")
 
     assert read_questions(str(tmp_path)) == [Question("2", "who", {"184": 3, "29": 1})]
+
+
+def test_judgements_of_questions_that_are_not_there_are_told(tmp_path):
+    (tmp_path / "qrels").mkdir()
+    (tmp_path / "queries.jsonl").write_text('{"_id": "1", "text": "why"}')
+    long = "x" * 200_000
+    (tmp_path / "qrels" / "test.tsv").write_text(f'1\t"29\t1\n17\t29\t1\n1\t{long}\t1\n')
+
+    with capture_logs() as lines:
+        assert read_questions(str(tmp_path)) == [Question("1", "why", {'"29': 1, long: 1})]
+    assert [(line["event"], line["questions"], line["first"]) for line in lines] == [("tune.not_asked", 1, "17")]
 
 
 @pytest.mark.parametrize("header", ["", "query-id\tcorpus-id\tscore\r\n"])
