@@ -1,0 +1,34 @@
+"""LangChain as its documentation has it: a folder's text files, split by tokens, embedded, indexed in Milvus.
+
+FOLDER MILVUS_URI COLLECTION MODEL RECORDS; says in JSON what it did.
+"""
+
+import json
+import sys
+
+from langchain_classic.indexes import SQLRecordManager, index
+from langchain_community.document_loaders import DirectoryLoader, TextLoader
+from langchain_huggingface import HuggingFaceEmbeddings
+from langchain_milvus import Milvus
+from langchain_text_splitters import RecursiveCharacterTextSplitter
+from transformers import AutoTokenizer
+
+folder, uri, collection, model, records = sys.argv[1:]
+# What the model reads, with its two special tokens.
+TOKENS, OVERLAP = 254, 32
+
+files = DirectoryLoader(folder, glob="**/*.*", loader_cls=TextLoader, loader_kwargs={"autodetect_encoding": True})
+splitter = RecursiveCharacterTextSplitter.from_huggingface_tokenizer(
+    AutoTokenizer.from_pretrained(model), chunk_size=TOKENS, chunk_overlap=OVERLAP
+)
+passages = splitter.split_documents(files.load())
+store = Milvus(
+    embedding_function=HuggingFaceEmbeddings(model_name=model, encode_kwargs={"normalize_embeddings": True}),
+    collection_name=collection,
+    connection_args={"uri": uri},
+    index_params={"index_type": "FLAT", "metric_type": "IP", "params": {}},
+)
+manager = SQLRecordManager(collection, db_url=f"sqlite:///{records}")
+manager.create_schema()
+done = index(passages, manager, store, cleanup="full", source_id_key="source")
+print(json.dumps({"passages": len(passages), "characters": sum(len(each.page_content) for each in passages), **done}))
