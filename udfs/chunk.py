@@ -1,8 +1,8 @@
 """From a document's text to passages of a size that the model reads.
 
 One loop serves the three strategies; they differ in where it may cut. It walks over the places of the
-tokens of the whole text, so the offsets of a passage are carried through and never searched for; these
-places only estimate its size, and what is embedded is counted exactly before it is let through.
+tokens of the whole text, so the offsets of a passage are carried through and never searched for. Where these
+places only estimate its size, what is embedded is counted by the tokenizer before it is let through.
 """
 
 from bisect import bisect_left, bisect_right
@@ -17,7 +17,7 @@ import pyarrow as pa
 from . import keys
 from .cuts import LINE, PARAGRAPH, SENTENCE, WORD, Break, first_cut, last_cut
 from .model import Model, model_here
-from .tokens import TokenCounter
+from .tokens import Places, TokenCounter
 
 STRATEGIES = ("heading", "recursive", "fixed")
 FEWEST_TOKENS = 16
@@ -192,13 +192,13 @@ class Splitter:
 
     def passages(self, text: str, sections: Sequence[Section], title: str) -> Iterator[Passage]:
         # Section by section, so that what the tokenizer makes of one never depends on another.
-        token_starts = self.tokenizer.starts(text, [(section.start, section.end) for section in sections])
+        places = self.tokenizer.places(text, [(section.start, section.end) for section in sections])
         prefix_of = cache(self.prefix)
         for section in sections:
             # Its first passage begins with the heading itself.
             first = prefix_of(prefix_parts(title, section.path, section.above))
             rest = prefix_of(prefix_parts(title, section.path, section.path))
-            yield from self.passages_of_section(text, section, token_starts, first, rest)
+            yield from self.passages_of_section(text, section, places, first, rest)
 
     def prefix(self, parts: tuple[str, ...]) -> Prefix:
         """What is embedded before a passage: a third of the room at most.
@@ -217,10 +217,10 @@ class Splitter:
         return Prefix(prefix, self.tokenizer.count(prefix))
 
     def passages_of_section(
-        self, text: str, section: Section, token_starts: Sequence[int], first: Prefix, rest: Prefix
+        self, text: str, section: Section, places: Places, first: Prefix, rest: Prefix
     ) -> Iterator[Passage]:
         """The passages of one section: each as long as fits, cut at the best place in its last half."""
-        limit = self.chunking.tokens
+        limit, token_starts = self.chunking.tokens, places.starts
         start, prefix = section.start, first
         # What lies before `done` stands in a passage already; start < done where passages overlap.
         done = after_space(text, start, section.end)
@@ -234,7 +234,7 @@ class Splitter:
                 middle = start + (high - start) // 2
                 cut = high if high == section.end else last_cut(text, start, max(middle, done), high, self.levels)
                 begin, end = trimmed(text, start, cut)
-                tokens = self.tokenizer.counts([prefix.text + text[begin:end]])[0]
+                tokens = self.tokens(prefix, text, begin, end, places)
                 if tokens <= limit:
                     break
                 # The estimate was too low: a long word was cut, or words are not counted one by one.
@@ -245,6 +245,13 @@ class Splitter:
             start = self.next_start(text, start, cut, token_starts, room)
             done = after_space(text, cut, section.end)
             prefix = rest
+
+    def tokens(self, prefix: Prefix, text: str, begin: int, end: int, places: Places) -> int:
+        """Of what is embedded, special tokens included; exactly."""
+        known = places.count(text, begin, end)
+        if known is None:
+            return self.tokenizer.counts([prefix.text + text[begin:end]])[0]
+        return known + prefix.tokens + self.tokenizer.special_tokens
 
     def reach(self, token_starts: Sequence[int], start: int, room: int) -> int:
         """Where a passage that begins at `start` ends at the latest, by an estimate of its tokens."""

@@ -2,16 +2,34 @@
 
 import os
 from array import array
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from .model import ModelNotFound
+from .model import ModelNotFound, read_json
+from .wordpiece import WordOffsets, is_apart, is_word_piece
 
 # Texts are tokenised in pieces of about this many characters, so many at a time: the tokens of a
 # 50 MB text are never all held as Python objects.
 PIECE = 16_000
 PIECES_AT_A_TIME = 64
+
+
+@dataclass(frozen=True)
+class Places:
+    """First code point of every token of a text, in ascending order. exact: whether a passage that cuts no word has
+    these tokens and no others."""
+
+    starts: array
+    exact: bool
+
+    def count(self, text: str, begin: int, end: int) -> int | None:
+        """Tokens of text[begin:end]; None where only the tokenizer can tell."""
+        if self.exact and is_apart(text, begin) and is_apart(text, end):
+            return bisect_left(self.starts, end) - bisect_left(self.starts, begin)
+        return None
 
 
 class TokenCounter:
@@ -24,6 +42,8 @@ class TokenCounter:
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
         self.special_tokens: int = self.tokenizer.num_special_tokens_to_add(False)
+        files = (read_json(Path(model_path) / name) for name in ("tokenizer.json", "tokenizer_config.json"))
+        self.words = WordOffsets(self.tokenizer) if is_word_piece(*files) else None
 
     def counts(self, texts: list[str]) -> list[int]:
         """Tokens of each text, special tokens included."""
@@ -33,8 +53,13 @@ class TokenCounter:
         """Tokens of one text, special tokens left out."""
         return self.counts([text])[0] - self.special_tokens
 
-    def starts(self, text: str, ranges: Iterable[tuple[int, int]]) -> array:
-        """First code point of every token of some ranges of a text, in ascending order.
+    def places(self, text: str, ranges: Sequence[tuple[int, int]]) -> Places:
+        """Where the tokens of a text begin. ranges: its parts, in order, each tokenised by itself."""
+        starts = self.words.starts(text, [begin for begin, _ in ranges]) if self.words and ranges else None
+        return Places(starts, True) if starts is not None else Places(self.starts(text, ranges), False)
+
+    def starts(self, text: str, ranges: Sequence[tuple[int, int]]) -> array:
+        """First code point of every token, for any tokenizer.
 
         Long ranges are tokenised in pieces, cut at white space where there is some. So what stands
         here is exact for tokenizers that never join words, and a close estimate for others.

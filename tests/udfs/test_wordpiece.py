@@ -7,12 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lakevec.udfs.model import find_model
+from lakevec.udfs.tokens import TokenCounter
 from lakevec.udfs.wordpiece import WordPiece, is_word_piece
 from tokenizers import Tokenizer
 
 FILE = Path(find_model("all-MiniLM-L6-v2").path) / "tokenizer.json"
 SETTINGS = json.loads(FILE.read_text())
 WORD_PIECE = WordPiece(Tokenizer.from_file(str(FILE)))
+COUNTER = TokenCounter(str(FILE.parent))
+ADDED = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 # What the cut into words could get wrong: marks, controls, white space of all kinds, letters that change
 # their number when they lose case or accent, special tokens.
@@ -42,6 +45,30 @@ def test_ids_are_those_of_the_tokenizer(texts, window):
     ragged = encode(texts, window)
     assert (rows_of(ragged) if texts else []) == own(texts, window)
     assert ragged.values.dtype == np.int32
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.lists(st.sampled_from(PARTS) | st.text(max_size=5)).map("".join), min_size=1, max_size=6), st.data())
+def test_places_and_counts_are_those_of_the_tokenizer(parts, data):
+    text = "".join(parts)
+    ends = np.cumsum([len(part) for part in parts]).tolist()
+    ranges = list(zip([0, *ends], ends, strict=False))
+    places = COUNTER.places(text, ranges)
+    assert places.starts == COUNTER.starts(text, ranges)
+    assert places.exact == (not any(token in text for token in ADDED))
+
+    # Of one of the parts, as a passage never leaves its section.
+    first, end = data.draw(st.sampled_from(ranges))
+    begin = data.draw(st.integers(first, end))
+    known = places.count(text, begin, end := data.draw(st.integers(begin, end)))
+    assert known is None or known == COUNTER.count(text[begin:end])
+
+
+def test_a_passage_of_whole_words_is_counted_without_the_tokenizer():
+    text = "Days of leave, carried over."
+    places = COUNTER.places(text, [(0, len(text))])
+    assert [places.count(text, *passage) for passage in ((0, 4), (5, 14), (0, 28))] == [1, 3, 7]
+    assert [places.count(text, *passage) for passage in ((1, 4), (5, 12))] == [None, None]
 
 
 def test_a_special_token_that_a_text_spells_out_is_taken_for_it():
