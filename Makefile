@@ -5,6 +5,8 @@ PYTHON ?= python3
 SOURCE ?=
 NAME :=
 BIN := .venv/bin
+# Set, as images often have it, each process would compile pyspark, pandas and torch anew: ten seconds and more.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help: ## this list

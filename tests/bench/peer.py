@@ -33,9 +33,9 @@ def environment(name: str, folder: Path = Path(".lakevec/peers")) -> Path:
         # The virtual environment of the tests has no uv; the Python that it was made from may.
         uv = ["uv"] if shutil.which("uv") else [sys._base_executable, "-m", "uv"]
         subprocess.run([*uv, "venv", "--quiet", "--clear", "--python", sys.executable, place], check=True)
-        subprocess.run(
-            [*uv, "pip", "install", "--quiet", "--python", place / "bin" / "python", "-r", wanted], check=True
-        )
+        # Compiled, as lakevec's own environment is after its first run.
+        install = ["pip", "install", "--quiet", "--compile-bytecode", "--python", place / "bin" / "python"]
+        subprocess.run([*uv, *install, "-r", wanted], check=True)
         complete.write_text(wanted.read_text())
     return place / "bin" / "python"
 
