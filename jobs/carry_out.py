@@ -15,7 +15,7 @@ from .vectors import partitions
 from .vectors.partitions import Generation
 from .vectors.patch import delete
 from .vectors.plan import RangeAction, waves
-from .vectors.routes import Routes, publish
+from .vectors.routes import KNOWN_SECONDS, Routes, publish
 
 
 @dataclass
@@ -129,8 +129,9 @@ def let_go(mirror: Mirror, work: Work, actions: list[RangeAction]) -> None:
     is_published = not work.made
     for name, keys in leaving_keys(mirror, work.routes, work.present, actions):
         if not is_published:
-            # Moved passages must be found in their new range before they leave the old one.
+            # Moved passages must be found in their new range, by all readers, before they leave the old one.
             publish(mirror.client, mirror.settings.milvus.collection, work.routes)
+            time.sleep(KNOWN_SECONDS)
             is_published = True
         delete(mirror.client, mirror.collection, work.routes.partition(name), keys)
         if name in uncounted:

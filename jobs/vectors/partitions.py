@@ -18,8 +18,8 @@ EVERY_KEY = KeySlice()
 NAME = re.compile(r"p(?P<range>.+)_g(?P<generation>\d+)")
 REQUESTS_AT_ONCE = 8
 POLL_SECONDS = 0.2
-# Readers that have just read the routes may name the old generation for so long.
-DRAIN_SECONDS = 1.0
+# Readers may name the old generation for so long: routes.KNOWN_SECONDS, and while their request lasts.
+DRAIN_SECONDS = 1.3
 
 
 @dataclass(frozen=True, order=True)

@@ -1,9 +1,11 @@
 """Searching through the routes: the ranges that a time allows, each in its live generation."""
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 from pymilvus import MilvusClient, MilvusException
 
@@ -11,13 +13,16 @@ from ..errors import ConfigurationError, MilvusError
 from ..lake.ranges import range_bounds
 from .index import METRIC, widened
 from .partitions import counts_when_answering, is_lite, load, present_generations
-from .routes import Routes, read_routes
+from .routes import KNOWN_SECONDS, Routes, read_routes
 from .rows import COLUMNS, VECTOR
 
 MOST_HITS = 16_384
 GONE = ("partition not loaded", "collection not loaded", "collection not found", "can't find collection")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
+
+# What each client read of an alias, and when.
+KNOWN: WeakKeyDictionary[MilvusClient, dict[str, tuple[float, Routes]]] = WeakKeyDictionary()
 
 Answer = TypeVar("Answer")
 
@@ -103,20 +108,34 @@ def partition_counts(client: MilvusClient, name: str) -> dict[str, int]:
         found = counts_when_answering(client, routes.collection, there.intersection(routes.live))
         return {generation.range: found.get(generation, 0) for generation in routes.live}
 
+    # No earlier state will do.
+    KNOWN.pop(client, None)
     return through_routes(client, name, attempt)
 
 
 def through_routes(client: MilvusClient, name: str, attempt: Callable[[Routes], Answer]) -> Answer:
-    """What `attempt` gives for the routes of now; once more if a switch came between."""
+    """What `attempt` gives for the routes; once more, by those of now, if a switch came between."""
     try:
-        return attempt(current_routes(client, name))
+        return attempt(known_routes(client, name))
     except MilvusException as error:
         if not is_outdated(error):
             raise MilvusError(f"Milvus did not answer: {error.message}") from error
+    KNOWN.pop(client, None)
     try:
         return attempt(current_routes(client, name))
     except MilvusException as error:
         raise MilvusError(f"Milvus did not answer: {error.message}") from error
+
+
+def known_routes(client: MilvusClient, name: str) -> Routes:
+    """The routes as they were at most KNOWN_SECONDS ago: what they name is searchable for longer than that."""
+    known = KNOWN.setdefault(client, {})
+    at, routes = known.get(name, (0.0, None))
+    now = time.monotonic()
+    if routes is None or now - at > KNOWN_SECONDS:
+        routes = current_routes(client, name)
+        known[name] = now, routes
+    return routes
 
 
 def current_routes(client: MilvusClient, name: str) -> Routes:

@@ -1,6 +1,7 @@
 import uuid
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -13,9 +14,9 @@ from lakevec.jobs.vectors.connection import connect
 from lakevec.jobs.vectors.index import VectorIndex
 from lakevec.jobs.vectors.partitions import Generation
 from lakevec.jobs.vectors.patch import upsert
-from lakevec.jobs.vectors.routes import Routes, publish, read_routes
+from lakevec.jobs.vectors.routes import KNOWN_SECONDS, Routes, publish, read_routes
 from lakevec.jobs.vectors.rows import SCHEMA
-from lakevec.jobs.vectors.search import Hit, milliseconds, partition_counts, ranges_within, search, time_filter
+from lakevec.jobs.vectors.search import KNOWN, Hit, milliseconds, partition_counts, ranges_within, search, time_filter
 
 DIMENSION = 16
 OWNER = Owner("lake0001", "tiny@1", "heading-256-32", DIMENSION)
@@ -35,6 +36,11 @@ VECTORS = unit_vectors(len(MOMENTS), seed=1)
 @pytest.fixture(scope="module")
 def name():
     return f"search_{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture(autouse=True)
+def no_known_routes():
+    KNOWN.clear()
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +154,19 @@ def test_a_time_range_is_half_open_and_searches_only_what_it_meets(client, name,
 
 def test_ranges_are_counted(client, name):
     assert partition_counts(client, name) == {"1965": 200, "2023": 200, "2024": 200}
+
+
+def test_routes_are_read_anew_after_a_moment_and_by_each_client(client, milvus, name, monkeypatch):
+    clock = iter([0.0, 0.1, KNOWN_SECONDS, KNOWN_SECONDS + 0.1, KNOWN_SECONDS + 0.2])
+    monkeypatch.setattr("lakevec.jobs.vectors.search.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    read = []
+    monkeypatch.setattr("lakevec.jobs.vectors.search.read_routes", lambda *asked: read.append(1) or read_routes(*asked))
+    for expected in (1, 1, 1, 2):
+        assert keys(search(client, name, VECTORS[0], 1)) == ["k0"]
+        assert len(read) == expected
+    other = connect(milvus)
+    assert keys(search(other, name, VECTORS[0], 1)) == ["k0"]
+    assert len(read) == 3
 
 
 def test_a_search_that_meets_a_switch_reads_the_routes_once_more(client, name, monkeypatch):
