@@ -4,6 +4,7 @@ The live collection serves on meanwhile: builds happen on a shadow of it.
 """
 
 import json
+import math
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -93,6 +94,8 @@ def tune(
         with locked(settings, "tune --apply", ["load"]):
             pass
     check(settings.tune.grid)
+    if minutes is not None and not 0 <= minutes < math.inf:
+        raise ConfigurationError(f"--budget is {minutes:g}; give minutes, 0 or more, or leave it out for no limit.")
     if questions:
         # What is wrong with them is told before anything is started.
         read_questions(questions)

@@ -117,6 +117,10 @@ def check(given: Mapping[str, Axes]) -> None:
             if name not in known:
                 takes = f"It takes {', '.join(known)}." if known else "It takes none."
                 raise ConfigurationError(f"tune.grid.{kind}.{name}: {kind} has no such parameter. {takes}")
+            if not values:
+                raise ConfigurationError(
+                    f"tune.grid.{kind}.{name} has no values. Leave it out for the default ones, or leave {kind} out."
+                )
             least, most = known[name]
             for value in values:
                 if not least <= value <= most:
@@ -130,7 +134,8 @@ def only(axes: Axes, known: Mapping[str, object]) -> Axes:
 
 
 def combinations(axes: Axes) -> Iterator[dict[str, int]]:
-    for values in itertools.product(*axes.values()):
+    # What is given twice is tried once.
+    for values in itertools.product(*map(dict.fromkeys, axes.values())):
         yield dict(zip(axes, values, strict=True))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ...udfs.nearest import MOST_TIES
+from ...udfs.nearest import MOST_TIES, TIE
 from ..errors import ConfigurationError
 from ..vectors.index import widened
 from .grid import K, Setting
@@ -24,7 +24,6 @@ WARM_UP = 50
 LEAST_TIMED = 300
 BATCH = 50
 DEPTHS = (1, 10, 100)
-EQUAL = 1e-6
 
 # Types that score rows by codes instead of the vectors themselves.
 CODED = ("IVF_SQ8", "IVF_PQ", "GPU_IVF_PQ", "HNSW_SQ", "IVF_RABITQ")
@@ -190,7 +189,7 @@ def exact_share(found: Found, truth: Sequence[Neighbours]) -> float:
         scores = dict(zip(nearest.keys, nearest.scores, strict=True))
         both = [abs(score - scores[key]) for key, score in hits if key in scores]
         compared += len(both)
-        equal += sum(difference <= EQUAL for difference in both)
+        equal += sum(difference <= TIE for difference in both)
     return equal / compared if compared else 0.0
 
 

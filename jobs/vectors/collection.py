@@ -131,7 +131,8 @@ def schema(dimension: int) -> Any:
 def create_index(client: MilvusClient, name: str, index: VectorIndex, index_name: str = VECTOR) -> None:
     params = client.prepare_index_params()
     build: dict[str, Any] = {
-        **{key: bool(value) if key in FLAGS else value for key, value in index.build.items()},
+        # The server reads JSON's words: of Python's it never builds, and never says so.
+        **{key: str(bool(value)).lower() if key in FLAGS else value for key, value in index.build.items()},
         **FIXED.get(index.type, {}),
     }
     params.add_index(VECTOR, index_type=index.type, metric_type=METRIC, index_name=index_name, params=build)

@@ -22,16 +22,27 @@ def by_sorting(base, queries, own, k):
     return found
 
 
-@settings(max_examples=40, deadline=None)
-@given(rows=st.integers(1, 300), k=st.integers(1, 20), piece=st.integers(1, 120), seed=st.integers(0, 99))
-def test_blocks_give_what_sorting_all_scores_gives(rows, k, piece, seed):
+@settings(max_examples=80, deadline=None)
+@given(
+    rows=st.integers(1, 300),
+    k=st.integers(1, 20),
+    piece=st.integers(1, 120),
+    seed=st.integers(0, 99),
+    sizes=st.tuples(st.integers(1, 200), st.integers(1, 6), st.integers(1, 5)),
+)
+def test_blocks_give_what_sorting_all_scores_gives(rows, k, piece, seed, sizes):
     base, queries = unit(rows, 8, seed), unit(5, 8, seed + 1000)
-    # Equal rows tie.
+    # Equal rows tie, and the last query has a third of all rows at once.
     base[: rows // 3] = base[0]
+    queries[4] = base[0]
     own = ["0", None, str(rows - 1), None, "0"]
-    found = Nearest(queries, own, k)
-    for first in range(0, rows, piece):
-        found.add([str(key) for key in range(first, min(rows, first + piece))], base[first : first + piece])
+    with pytest.MonkeyPatch.context() as patched:
+        for name, size in zip(("BLOCK_ROWS", "BLOCK_QUERIES", "SPARE"), sizes, strict=True):
+            patched.setattr(nearest, name, size)
+        found = Nearest(queries, own, k)
+        for first in range(0, rows, piece):
+            found.add([str(key) for key in range(first, min(rows, first + piece))], base[first : first + piece])
+        found.search_block()
 
     keys = {number: set(names) for number, _, names in found.found()}
     if rows > 1:
@@ -54,6 +65,21 @@ def test_small_blocks_many_ties_and_thinning_out_change_nothing(monkeypatch):
     keys = [set(names) for _, _, names in found.found()]
     assert keys == by_sorting(base, queries, ["150", None, None], 10)
     assert len(keys[0]) == 99
+
+
+def test_rows_that_tie_with_the_last_are_all_found_where_the_query_s_own_row_is_the_nearest():
+    query = unit(1, 8, 3)[0]
+    others = unit(200, 8, 4)
+    others -= np.outer(others @ query, query)
+    others /= np.linalg.norm(others, axis=1, keepdims=True)
+    # The own row, nine that are ever farther, a hundred as far as one another, ninety farther still.
+    cosines = np.array([1, *np.linspace(0.99, 0.9, 9), *[0.8] * 100, *[0.1] * 90])
+    base = (cosines[:, None] * query + np.sqrt(1 - cosines**2)[:, None] * others).astype(np.float32)
+    found = Nearest(query[None], ["0"], 10)
+    found.add([str(key) for key in range(200)], base)
+
+    [(_, _, names)] = found.found()
+    assert set(names) == {str(key) for key in range(1, 110)}
 
 
 @pytest.mark.parametrize("piece", [25, 500])

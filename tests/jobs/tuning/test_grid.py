@@ -60,6 +60,12 @@ def test_too_few_rows_for_a_quantiser_and_an_odd_dimension_are_told():
     assert "even number" in reasons({"SCANN": {}}, Ground(7, 10_000, 10_000, (2, 6, 0), True))[0]
 
 
+def test_a_value_that_is_given_twice_is_tried_once():
+    found = grid({"IVF_SQ8": {"nlist": [16, 16], "nprobe": [4, 8, 4]}}, GROUND)
+    assert [each.build for each in found.builds] == [{"nlist": 16}]
+    assert [each.search for each in found.searches_of(found.builds[0])] == [{"nprobe": 4}, {"nprobe": 8}]
+
+
 def test_where_no_segment_is_large_enough_for_an_index_only_the_exact_search_is_tried():
     found = grid({"FLAT": {}, "HNSW": {}}, Ground(384, 1023, 5000, (2, 6, 0), True))
     assert found.builds == [Setting("FLAT")]
@@ -85,6 +91,7 @@ def test_what_the_server_lacks_is_told_by_version_or_in_its_own_words():
         ({"HSNW": {}}, "no index type HSNW"),
         ({"HNSW": {"nlist": [1]}}, r"tune\.grid\.HNSW\.nlist: HNSW has no such parameter"),
         ({"HNSW": {"M": [1]}}, r"tune\.grid\.HNSW\.M has 1; HNSW takes 2 to 2,048"),
+        ({"HNSW": {"ef": []}}, r"tune\.grid\.HNSW\.ef has no values"),
     ],
 )
 def test_a_grid_that_names_what_there_is_not_is_refused(given, message):

@@ -107,8 +107,10 @@ def test_nothing_but_the_answer_goes_to_stdout_where_a_store_is_a_server(tmp_pat
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         store = store_for(mlflow(tracking_uri=f"http://me:secret@127.0.0.1:{port}"), "/lake")
-        until = time.monotonic() + 60
-        while not answers(port) and time.monotonic() < until:
+        until = time.monotonic() + 180
+        while not answers(port):
+            assert time.monotonic() < until
+            assert server.poll() is None
             time.sleep(0.2)
         with sweep(store, "s", {}, {}) as run:
             run.child(Setting("FLAT"), {}, {}, None)

@@ -1,12 +1,15 @@
+import time
 import uuid
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from lakevec.jobs.errors import ConfigurationError, MilvusError
 from lakevec.jobs.settings import Index
 from lakevec.jobs.vectors.collection import Owner, aliased, create_index, open_collection, present_index, schema
 from lakevec.jobs.vectors.connection import MilvusAddress, connect
 from lakevec.jobs.vectors.index import VectorIndex, vector_index
+from lakevec.jobs.vectors.rows import COLUMNS, TEXT_BYTES
 
 OWNER = Owner("lake0001", "tiny@1", "heading-256-32", 8)
 FLAT = Index(type="FLAT")
@@ -80,6 +83,24 @@ def test_every_index_type_is_made_by_the_server_as_it_was_asked_for(client, name
     wanted = vector_index(Index(type=kind), 8, 1000)
     create_index(client, name, wanted)
     assert present_index(client, name) == VectorIndex(kind, wanted.build)
+    client.drop_collection(name)
+
+
+@pytest.mark.parametrize("flag", [0, 1])
+def test_an_index_with_a_flag_is_built_too(client, name, flag):
+    """The server takes the order whatever the flag's words are, and fails at the build, again and again."""
+    client.create_collection(name, schema=schema(8))
+    wanted = VectorIndex("SCANN", {"nlist": 16, "with_raw_data": flag})
+    create_index(client, name, wanted)
+    assert present_index(client, name) == wanted
+    vectors = np.random.default_rng(0).standard_normal((2000, 8)).astype("float32").tolist()
+    blank = {field: "" if field in TEXT_BYTES else 0 for field in COLUMNS}
+    client.insert(name, [{**blank, "chunk_id": str(row), "vector": vector} for row, vector in enumerate(vectors)])
+    client.flush(name)
+    until = time.monotonic() + 60
+    while client.describe_index(name, "vector")["state"] != "Finished":
+        assert time.monotonic() < until
+        time.sleep(0.2)
     client.drop_collection(name)
 
 
