@@ -19,7 +19,7 @@ NAME = re.compile(r"p(?P<range>.+)_g(?P<generation>\d+)")
 REQUESTS_AT_ONCE = 8
 POLL_SECONDS = 0.2
 # Readers may name the old generation for so long: routes.KNOWN_SECONDS, and while their request lasts.
-DRAIN_SECONDS = 1.3
+DRAIN_SECONDS = 1.5
 
 
 @dataclass(frozen=True, order=True)

@@ -26,7 +26,7 @@ PROPERTY = "lakevec.routes"
 # The one before is kept for readers that have just read the alias.
 KEPT = 2
 # Readers go by routes that they read so long ago: to ask for them costs as much as half a search.
-KNOWN_SECONDS = 0.3
+KNOWN_SECONDS = 0.5
 ROUTES_NAME = re.compile(r"_routes_\d+$")
 
 

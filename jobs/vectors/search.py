@@ -1,12 +1,14 @@
 """Searching through the routes: the ranges that a time allows, each in its live generation."""
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
+import numpy as np
 from pymilvus import MilvusClient, MilvusException
 
 from ..errors import ConfigurationError, MilvusError
@@ -21,8 +23,20 @@ GONE = ("partition not loaded", "collection not loaded", "collection not found",
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
 
-# What each client read of an alias, and when.
-KNOWN: WeakKeyDictionary[MilvusClient, dict[str, tuple[float, Routes]]] = WeakKeyDictionary()
+
+@dataclass
+class Known:
+    """What a client read of an alias last, and when; one of its threads at a time reads it anew."""
+
+    routes: Routes | None = None
+    at: float = 0.0
+    reading: threading.Lock = field(default_factory=threading.Lock)
+
+    def is_fresh(self) -> bool:
+        return self.routes is not None and time.monotonic() - self.at <= KNOWN_SECONDS
+
+
+KNOWN: WeakKeyDictionary[MilvusClient, dict[str, Known]] = WeakKeyDictionary()
 
 Answer = TypeVar("Answer")
 
@@ -84,7 +98,7 @@ def search(
             return SearchResult([], [])
         found = client.search(
             routes.collection,
-            data=[[float(number) for number in vector]],
+            data=[np.asarray(vector, np.float32).tolist()],
             anns_field=VECTOR,
             limit=k,
             filter=time_filter(ranges, *bounds),
@@ -128,14 +142,21 @@ def through_routes(client: MilvusClient, name: str, attempt: Callable[[Routes], 
 
 
 def known_routes(client: MilvusClient, name: str) -> Routes:
-    """The routes as they were at most KNOWN_SECONDS ago: what they name is searchable for longer than that."""
-    known = KNOWN.setdefault(client, {})
-    at, routes = known.get(name, (0.0, None))
-    now = time.monotonic()
-    if routes is None or now - at > KNOWN_SECONDS:
-        routes = current_routes(client, name)
-        known[name] = now, routes
-    return routes
+    """The routes as they were KNOWN_SECONDS ago or, while they are read anew, a little earlier: what they name is
+    searchable for longer than that."""
+    known = KNOWN.setdefault(client, {}).setdefault(name, Known())
+    # Threads that know some routes go on by them while one reads; the others wait.
+    if known.is_fresh() or not known.reading.acquire(blocking=known.routes is None):
+        assert known.routes
+        return known.routes
+    try:
+        if not known.is_fresh():
+            now = time.monotonic()
+            known.routes, known.at = current_routes(client, name), now
+        assert known.routes
+        return known.routes
+    finally:
+        known.reading.release()
 
 
 def current_routes(client: MilvusClient, name: str) -> Routes:

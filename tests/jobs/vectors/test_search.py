@@ -1,4 +1,6 @@
+import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -157,16 +159,37 @@ def test_ranges_are_counted(client, name):
 
 
 def test_routes_are_read_anew_after_a_moment_and_by_each_client(client, milvus, name, monkeypatch):
-    clock = iter([0.0, 0.1, KNOWN_SECONDS, KNOWN_SECONDS + 0.1, KNOWN_SECONDS + 0.2])
-    monkeypatch.setattr("lakevec.jobs.vectors.search.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    now = 0.0
+    monkeypatch.setattr("lakevec.jobs.vectors.search.time", SimpleNamespace(monotonic=lambda: now))
     read = []
     monkeypatch.setattr("lakevec.jobs.vectors.search.read_routes", lambda *asked: read.append(1) or read_routes(*asked))
-    for expected in (1, 1, 1, 2):
+    for moment, expected in ((0.0, 1), (0.1, 1), (KNOWN_SECONDS, 1), (KNOWN_SECONDS + 0.1, 2)):
+        now = moment
         assert keys(search(client, name, VECTORS[0], 1)) == ["k0"]
         assert len(read) == expected
-    other = connect(milvus)
-    assert keys(search(other, name, VECTORS[0], 1)) == ["k0"]
+    assert keys(search(connect(milvus), name, VECTORS[0], 1)) == ["k0"]
     assert len(read) == 3
+
+
+def test_one_thread_reads_the_routes_anew_and_others_go_on_by_those_they_know(client, name, monkeypatch):
+    now, reading, go_on = 0.0, threading.Event(), threading.Event()
+    monkeypatch.setattr("lakevec.jobs.vectors.search.time", SimpleNamespace(monotonic=lambda: now))
+    search(client, name, VECTORS[0], 1)
+    now = KNOWN_SECONDS + 1
+
+    def slowly(*asked):
+        reading.set()
+        assert go_on.wait(30)
+        return read_routes(*asked)
+
+    monkeypatch.setattr("lakevec.jobs.vectors.search.read_routes", slowly)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(search, client, name, VECTORS[0], 1)
+        assert reading.wait(30)
+        assert keys(search(client, name, VECTORS[1], 1)) == ["k1"]
+        assert not first.done()
+        go_on.set()
+        assert keys(first.result(30)) == ["k0"]
 
 
 def test_a_search_that_meets_a_switch_reads_the_routes_once_more(client, name, monkeypatch):
