@@ -142,10 +142,12 @@ def run_once(
         lake = work.lake
         guard = guard_of(settings, allow_deletes) if "ingest" in stages else None
         for round_number in range(MOST_ROUNDS):
+            is_last = stages != STAGES
             if "ingest" in stages:
                 found = timed("ingest", lambda: ingest(lake, settings, progress, guard, metrics=work.metrics))
                 if round_number and not found.changes:
                     break
+                is_last |= not found.changes
             if "chunk" in stages:
                 timed("chunk", lambda: chunk(lake, progress))
             if "embed" in stages:
@@ -155,7 +157,7 @@ def run_once(
                     "load",
                     lambda: begun_again(load, lake, settings, work.address, progress, work.staging, work.metrics),
                 )
-            if stages != STAGES:
+            if is_last:
                 break
         else:
             progress.log("run.unfinished", rounds=MOST_ROUNDS, reason="the source goes on changing; run again")
