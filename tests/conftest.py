@@ -37,7 +37,7 @@ def spark(tmp_path_factory):
             "spark.master=local[2]",
             f"spark.conf.spark.sql.warehouse.dir={folder / 'warehouse'}",
             f"spark.conf.spark.local.dir={folder / 'local'}",
-            f"spark.conf.spark.driver.extraJavaOptions=-XX:TieredStopAtLevel=1 -Dderby.system.home={folder}",
+            f"spark.conf.spark.driver.extraJavaOptions=-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -Dderby.system.home={folder}",
         ],
         environment={},
     )
