@@ -31,13 +31,14 @@ def milvus(tmp_path_factory):
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory):
     folder = tmp_path_factory.mktemp("spark")
+    java_options = load_settings("local", [], {}).spark.conf["spark.driver.extraJavaOptions"]
     settings = load_settings(
         "local",
         [
             "spark.master=local[2]",
             f"spark.conf.spark.sql.warehouse.dir={folder / 'warehouse'}",
             f"spark.conf.spark.local.dir={folder / 'local'}",
-            f"spark.conf.spark.driver.extraJavaOptions=-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -Dderby.system.home={folder}",
+            f"spark.conf.spark.driver.extraJavaOptions={java_options} -Dderby.system.home={folder}",
         ],
         environment={},
     )
