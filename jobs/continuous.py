@@ -22,7 +22,7 @@ from .flow import Flow
 from .guard import guard_of
 from .ingest import ingest
 from .lake.freshness import RunMetrics
-from .lake.session import with_more_slots
+from .lake.session import for_a_long_run
 from .lake.tables import EMBEDDINGS
 from .load import load
 from .progress import Progress
@@ -56,7 +56,7 @@ def run_continuous(
     report = RunReport()
     begun = time.monotonic()
     flow = Flow(settings.pipeline, set(STAGES[:3]) <= set(stages), stages_at_once(settings))
-    settings = settings.model_copy(update={"spark": with_more_slots(settings.spark)})
+    settings = settings.model_copy(update={"spark": for_a_long_run(settings.spark)})
     with (
         ended_by_signals(flow) as take_signals,
         opened(settings, stages, progress) as work,

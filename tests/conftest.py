@@ -31,14 +31,14 @@ def milvus(tmp_path_factory):
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory):
     folder = tmp_path_factory.mktemp("spark")
-    java_options = load_settings("local", [], {}).spark.conf["spark.driver.extraJavaOptions"]
     settings = load_settings(
         "local",
         [
             "spark.master=local[2]",
             f"spark.conf.spark.sql.warehouse.dir={folder / 'warehouse'}",
             f"spark.conf.spark.local.dir={folder / 'local'}",
-            f"spark.conf.spark.driver.extraJavaOptions={java_options} -Dderby.system.home={folder}",
+            # With the JVM's second compiler: this session lasts.
+            f"spark.conf.spark.driver.extraJavaOptions=-Dderby.system.home={folder}",
         ],
         environment={},
     )

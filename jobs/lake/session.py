@@ -25,6 +25,10 @@ GET_JAVA = (
 )
 
 
+JAVA_OPTIONS = "spark.driver.extraJavaOptions"
+FIRST_COMPILER_ALONE = "-XX:TieredStopAtLevel=1"
+
+
 def spark_session(settings: Spark) -> SparkSession:
     """The session that is there (Databricks, a notebook), or a new one by `settings`.
 
@@ -47,15 +51,18 @@ def spark_session(settings: Spark) -> SparkSession:
     return spark
 
 
-def with_more_slots(settings: Spark) -> Spark:
-    """Twice as many tasks at a time on one machine, for stages that run together.
+def for_a_long_run(settings: Spark) -> Spark:
+    """Twice as many tasks at a time on one machine, and the JVM's second compiler, for stages that run together.
 
     While embedding holds as many tasks as there are cores, the small tasks of the other stages find a
-    place. A number of cores that somebody set stays.
+    place. A number of cores that somebody set stays. What is compiled twice is quicker by a fifth or more, after minutes.
     """
-    if settings.master != "local[*]":
-        return settings
-    return settings.model_copy(update={"master": f"local[{2 * (os.cpu_count() or 1)}]"})
+    conf, master = dict(settings.conf), settings.master
+    if JAVA_OPTIONS in conf:
+        conf[JAVA_OPTIONS] = " ".join(each for each in conf[JAVA_OPTIONS].split() if each != FIRST_COMPILER_ALONE)
+    if master == "local[*]":
+        master = f"local[{2 * (os.cpu_count() or 1)}]"
+    return settings.model_copy(update={"master": master, "conf": conf})
 
 
 def spark_log() -> Path:

@@ -1,7 +1,10 @@
+import os
+
 import pytest
 from lakevec.jobs.errors import ConfigurationError
 from lakevec.jobs.lake.jars import delta_package, fetching, ivy_folder
-from lakevec.jobs.lake.session import require_java
+from lakevec.jobs.lake.session import for_a_long_run, require_java
+from lakevec.jobs.settings import Spark, load_settings
 
 PACKAGES, JARS, IVY = "spark.jars.packages", "spark.jars", "spark.jars.ivy"
 
@@ -57,3 +60,17 @@ def test_a_java_that_will_not_do_is_told(monkeypatch, tmp_path, script, message)
 
     with pytest.raises(ConfigurationError, match=f"{message}.*Install a Java 17 runtime"):
         require_java()
+
+
+def test_a_long_run_has_more_tasks_at_a_time_and_the_second_compiler_and_what_somebody_set_stays():
+    short = load_settings("local", [], {}).spark
+    long = for_a_long_run(short)
+    assert long.master == f"local[{2 * os.cpu_count()}]"
+    assert "-XX:TieredStopAtLevel=1" in short.conf["spark.driver.extraJavaOptions"]
+    assert long.conf == {**short.conf, "spark.driver.extraJavaOptions": "-XX:ReservedCodeCacheSize=256m"}
+
+    given = load_settings(
+        "local", ["spark.master=local[3]", "spark.conf.spark.driver.extraJavaOptions=-Xss2m"], {}
+    ).spark
+    assert for_a_long_run(given) == given
+    assert for_a_long_run(Spark()) == Spark()
