@@ -55,8 +55,8 @@ def for_a_long_run(settings: Spark) -> Spark:
     """Twice as many tasks at a time on one machine, and the JVM's second compiler, for stages that run together.
 
     While embedding holds as many tasks as there are cores, the small tasks of the other stages find a
-    place. A number of cores that somebody set stays. Code that is compiled twice is quicker by a fifth or more, but only
-    after minutes.
+    place. A number of cores that somebody set stays. Code that is compiled twice is quicker by a fifth or more, but
+    only after minutes.
     """
     conf, master = dict(settings.conf), settings.master
     if JAVA_OPTIONS in conf:

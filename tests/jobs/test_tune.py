@@ -210,6 +210,7 @@ def test_a_sweep_measures_logs_and_chooses_and_leaves_nothing_behind(embedded, t
     assert last.data.metrics["truth_seconds_sampled"] == 0
 
 
+@pytest.mark.slow
 def test_another_seed_gives_judged_questions_the_same_exact_quality_and_the_former_champion_stays_as_previous(
     embedded, tmp_path
 ):
