@@ -19,6 +19,7 @@ from .in_words import (
     print_rebuild,
     print_retry,
     print_run,
+    print_size,
     print_status,
     print_tuned,
     print_verified,
@@ -241,6 +242,28 @@ def tune(
         invocation.answer(report, print_tuned)
         if report.applied and not report.applied.applied:
             raise typer.Exit(1)
+
+
+@app.command()
+def size(
+    context: typer.Context,
+    chunks: Annotated[str, typer.Option(help="Passages, such as 150M, 1B or 20k.")],
+    dim: Annotated[int, typer.Option(min=1, help="Numbers of a vector.")] = 384,
+    index: Annotated[str, typer.Option(help="Index type, such as ivf_sq8 or hnsw.")] = "ivf_sq8",
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens of a passage.")] = 149,
+    per_document: Annotated[float, typer.Option(min=0.001, help="Passages of a document.")] = 10.0,
+    kilobytes: Annotated[float, typer.Option(min=0, help="Size of a document's file.")] = 100.0,
+    hours: Annotated[float, typer.Option(min=0.01, help="Time for all of it.")] = 24.0,
+) -> None:
+    """What an index of so many passages asks for: executors, GPUs, Milvus memory, partitions. Starts nothing."""
+    invocation: Invocation = context.obj
+    with failures_told(invocation):
+        from .size import Demand, index_type, whole_number
+        from .size import size as compute
+
+        wanted = whole_number(chunks, "--chunks")
+        demand = Demand(wanted, dim, index_type(index), tokens, per_document, kilobytes, hours)
+        invocation.answer(compute(demand), print_size)
 
 
 @server_app.command("start")

@@ -22,6 +22,19 @@ def print_freshness(freshness: Any) -> None:
         )
 
 
+def print_size(report: Any) -> None:
+    print(f"{report.documents:,} documents; {report.partitions:,} partitions by time")
+    stages = ", ".join(f"{stage} {hours:,.1f}" for stage, hours in report.core_hours.items())
+    print(f"core hours: {stages} (or {report.gpu_hours:,.2f} GPU hours)")
+    print(
+        f"within {report.hours:g} hours: {report.executors:,} executors of 8 cores and {report.gpus:,} GPUs, or "
+        f"{report.cpu_executors:,} executors without a GPU"
+    )
+    print("memory of Milvus, by index:")
+    for kind, size in report.memory_bytes.items():
+        print(f"  {kind:<14}{size / 2**30:>10,.1f} GiB")
+
+
 def print_retry(report: Any) -> None:
     if not report.files:
         print("No file is quarantined: there is nothing to read again.")
