@@ -41,6 +41,7 @@ def test_every_command_stands_in_the_readme():
         "forget",
         "verify",
         "tune",
+        "size",
     }
     assert all(re.search(rf"`(?:lakevec )?{name}\b", text) for name in commands)
     assert {command.name for command in server_app.registered_commands} == {"start", "stop", "status"}
