@@ -27,8 +27,8 @@ def print_size(report: Any) -> None:
     stages = ", ".join(f"{stage} {hours:,.1f}" for stage, hours in report.core_hours.items())
     print(f"core hours: {stages} (or {report.gpu_hours:,.2f} GPU hours)")
     print(
-        f"within {report.hours:g} hours: {report.executors:,} executors of 8 cores and {report.gpus:,} GPUs, or "
-        f"{report.cpu_executors:,} executors without a GPU"
+        f"within {report.hours:g} hours: {report.executors:,} executors of {report.cores_per_executor} cores and "
+        f"{report.gpus:,} GPUs, or {report.cpu_executors:,} executors without a GPU"
     )
     print("memory of Milvus, by index:")
     for kind, size in report.memory_bytes.items():

@@ -10,7 +10,7 @@ from .lake.storage import lake_path
 from .settings import Settings
 from .vectors.connection import STANDALONE, connect, milvus_for
 from .vectors.failures import failures_told
-from .vectors.search import Hit, current_routes, nothing_indexed
+from .vectors.search import Hit, known_routes, nothing_indexed
 from .vectors.search import search as search_vectors
 from .vectors.server import has_data, server_folder
 
@@ -43,7 +43,7 @@ def search(
     with milvus_for(settings) as address:
         client = connect(address)
         with failures_told(address):
-            indexed = current_routes(client, alias)
+            indexed = known_routes(client, alias)
         # A model that nobody names is the one that the passages were embedded by.
         model = known_model(settings.model.name if "model.name" in settings.explicit else indexed.model_name)
         embed = embedder(model, settings.compute)

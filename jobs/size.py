@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from .errors import ConfigurationError
 from .vectors.index import BUILD, default_build
-from .vectors.weight import FLOAT, ID, computed_bytes
+from .vectors.plan import partition_limit
+from .vectors.weight import ID, computed_bytes
 
 NUMBER = re.compile(r"(\d+(?:\.\d+)?)\s*([kKmMbB]?)")
 FACTORS = {"": 1, "k": 1_000, "m": 1_000_000, "b": 1_000_000_000}
@@ -17,10 +18,12 @@ COMPARED = ("FLAT", "HNSW", "IVF_SQ8", "IVF_PQ")
 OTHER_FIELD_BYTES = 6 * ID + 2 * 64 + 200
 # Rows of one time range: a range is built, and rebuilt, as a whole.
 ROWS_PER_PARTITION = 1_000_000
-# Milvus has no more partitions in a collection (rootCoord.maxPartitionNum of 2.3); from 2.4 on 1,024 by default.
-MOST_PARTITIONS = 4_096
+# A current server: it has the fewest partitions.
+SERVER = (2, 6, 0)
+# A token of English, and of what is like it.
+BYTES_PER_TOKEN = 4
 CORES_PER_EXECUTOR = 8
-# A server that builds, compacts and answers needs room beside what it has loaded.
+# A server that builds, compacts and answers needs room beside what it has loaded: a guess, which was not measured.
 HEADROOM = 1.3
 
 
@@ -30,6 +33,7 @@ class Rates:
 
     # tests/bench/test_parse_and_chunk.py, one core of a server processor: mails 2.3 MB/s, PEPs 6.8, PDFs 7.7, HTML 14.
     parse_megabytes: float = 5.0
+    # PEPs, one such core, words met for the first time.
     chunk_passages: float = 5_000.0
     # tests/bench/test_kernel.py: all-MiniLM-L6-v2, float32, half of what two cores do.
     embed_tokens_per_core: float = 3_200.0
@@ -55,7 +59,7 @@ class Demand:
 @dataclass(frozen=True)
 class Sizing:
     """What it takes. core_hours: of each stage, embed on the CPU; gpu_hours: embed on GPUs instead. Within the hours:
-    executors, of CORES_PER_EXECUTOR cores, for all stages but embed, and gpus for embed, or cpu_executors for all of
+    executors, for all stages but embed, and gpus for embed, or cpu_executors for all of
     them. memory_bytes: of Milvus, by index, fields and headroom included."""
 
     documents: int
@@ -67,10 +71,11 @@ class Sizing:
     partitions: int
     memory_bytes: Mapping[str, int]
     hours: float
+    cores_per_executor: int = CORES_PER_EXECUTOR
 
 
 def size(demand: Demand, rates: Rates | None = None) -> Sizing:
-    """Raises ConfigurationError for an index type that there is none of, or that the dimension does not fit."""
+    """Raises ConfigurationError for an index type that there is none of."""
     rates = rates or Rates()
     documents = math.ceil(demand.chunks / demand.chunks_per_document)
     seconds = {
@@ -82,7 +87,8 @@ def size(demand: Demand, rates: Rates | None = None) -> Sizing:
     on_gpu = demand.chunks * demand.tokens / rates.embed_tokens_per_gpu
     within = demand.hours * 3600
     without_embed = sum(seconds.values()) - seconds["embed"]
-    partitions = min(math.ceil(demand.chunks / ROWS_PER_PARTITION), MOST_PARTITIONS - 1)
+    # `_default`, and one for a generation that is being built.
+    partitions = min(math.ceil(demand.chunks / ROWS_PER_PARTITION), partition_limit(SERVER) - 2)
     return Sizing(
         documents,
         {stage: each / 3600 for stage, each in seconds.items()},
@@ -101,14 +107,12 @@ def size(demand: Demand, rates: Rates | None = None) -> Sizing:
 
 def memory_bytes(demand: Demand, partitions: int) -> int:
     """Of Milvus: the index of each partition, and all fields but the vectors, which the index stands for; times
-    HEADROOM. A token is taken for four bytes of text."""
+    HEADROOM."""
     kind = index_type(demand.index)
     rows = math.ceil(demand.chunks / partitions)
     build = default_build(kind, demand.dimension, rows)
-    if "m" in build and demand.dimension % build["m"]:
-        raise ConfigurationError(f"--dim {demand.dimension}: {kind} cuts a vector into {build['m']} equal parts.")
     index = partitions * computed_bytes(kind, build, rows, demand.dimension)
-    fields = demand.chunks * (demand.tokens * FLOAT + OTHER_FIELD_BYTES)
+    fields = demand.chunks * (demand.tokens * BYTES_PER_TOKEN + OTHER_FIELD_BYTES)
     return round((index + fields) * HEADROOM)
 
 

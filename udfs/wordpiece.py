@@ -6,7 +6,7 @@ word once. On one core that takes a tenth of the time that the tokenizer takes f
 """
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,28 @@ CLASSES = byte_classes()
 SEPARATORS = frozenset(chr(code) for code in range(128) if CLASSES[code] != WORD)
 
 
+class KnownWords:
+    """What a tokenizer says of words, each of which it is asked about once."""
+
+    def __init__(self, ask: Callable[[list[str]], list[list[int]]]):
+        self.ask = ask
+        self.known: dict[bytes, list[int]] = {}
+
+    def of(self, words: list[bytes]) -> Ragged:
+        """A row of numbers for each word."""
+        # Another thread may begin a new store meanwhile; nothing is ever taken out of this one.
+        known = self.known
+        new = [word for word in words if word not in known]
+        found = dict(zip(new, self.ask([word.decode() for word in new]), strict=True))
+        rows = [found[word] if word in found else known[word] for word in words]
+        if len(known) > KEPT_WORDS:
+            known = self.known = {}
+        known.update((word, row) for word, row in found.items() if len(word) <= KEPT_BYTES)
+        # Quicker than Ragged.of, as the rows are many and short.
+        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+        return Ragged(np.fromiter(chain.from_iterable(rows), np.int32, lengths.sum()), lengths)
+
+
 class WordPiece:
     """The same ids as the tokenizer gives, word by word."""
 
@@ -50,14 +72,14 @@ class WordPiece:
         self.tokenizer = tokenizer
         self.added = [token.content.encode() for token in tokenizer.get_added_tokens_decoder().values()]
         self.first, self.last = tokenizer.encode("").ids
-        self.known: dict[bytes, list[int]] = {}
+        self.words = KnownWords(self.ids)
 
     def encode(self, texts: pa.Array, window: int) -> Ragged:
         """Ids of the texts (strings), special tokens included, at most `window` of each."""
         content, begins = bytes_of(texts)
 
         words, word_starts = distinct_words(content, begins)
-        of_word = flat(self.pieces(words.dictionary.to_pylist())).take(words.indices.to_numpy())
+        of_word = self.words.of(words.dictionary.to_pylist()).take(words.indices.to_numpy())
 
         ends_of_words = np.append(0, np.cumsum(of_word.lengths))
         ends = ends_of_words[np.searchsorted(word_starts, begins)]
@@ -65,18 +87,9 @@ class WordPiece:
         odd = self.rows_with_added_tokens(content, begins)
         return ids.replaced(odd, [whole(self.tokenizer, texts[row].as_py(), window) for row in odd]) if odd else ids
 
-    def pieces(self, words: list[bytes]) -> list[list[int]]:
+    def ids(self, words: list[str]) -> list[list[int]]:
         """Ids of each word, special tokens left out."""
-        # Another thread may begin a new store meanwhile; nothing is ever taken out of this one.
-        known = self.known
-        new = [word for word in words if word not in known]
-        encodings = self.tokenizer.encode_batch_fast([word.decode() for word in new], add_special_tokens=False)
-        found = dict(zip(new, (encoding.ids for encoding in encodings), strict=True))
-        pieces = [found[word] if word in found else known[word] for word in words]
-        if len(known) > KEPT_WORDS:
-            known = self.known = {}
-        known.update((word, ids) for word, ids in found.items() if len(word) <= KEPT_BYTES)
-        return pieces
+        return [encoding.ids for encoding in self.tokenizer.encode_batch_fast(words, add_special_tokens=False)]
 
     def with_ends(self, values: np.ndarray, lengths: np.ndarray, window: int) -> Ragged:
         """Texts cut to the window, with the special tokens around them."""
@@ -109,7 +122,7 @@ class WordOffsets:
         """tokenizer: one that neither pads nor truncates."""
         self.tokenizer = tokenizer
         self.added = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
-        self.known: dict[bytes, list[int]] = {}
+        self.words = KnownWords(self.offsets)
 
     def starts(self, text: str, begins: Sequence[int]) -> array | None:
         """First code point of every token, in ascending order; None for a text that spells out a token such as [CLS].
@@ -124,26 +137,14 @@ class WordOffsets:
         bytes_at = np.append(np.flatnonzero(is_first), len(content))
         points_at = np.append(0, np.cumsum(is_first))
         words, word_starts = distinct_words(content, bytes_at[np.append(begins, len(text))])
-        offsets = flat(self.offsets(words.dictionary.to_pylist())).take(words.indices.to_numpy())
+        offsets = self.words.of(words.dictionary.to_pylist()).take(words.indices.to_numpy())
         starts = offsets.values + np.repeat(points_at[word_starts[:-1]], offsets.lengths)
         return array("i", starts.astype(np.int32).tobytes())
 
-    def offsets(self, words: list[bytes]) -> list[list[int]]:
+    def offsets(self, words: list[str]) -> list[list[int]]:
         """First code point of each token of each word."""
-        new = [word for word in words if word not in self.known]
-        encodings = self.tokenizer.encode_batch([word.decode() for word in new], add_special_tokens=False)
-        found = {word: [start for start, _ in each.offsets] for word, each in zip(new, encodings, strict=True)}
-        offsets = [found[word] if word in found else self.known[word] for word in words]
-        if len(self.known) > KEPT_WORDS:
-            self.known = {}
-        self.known.update((word, places) for word, places in found.items() if len(word) <= KEPT_BYTES)
-        return offsets
-
-
-def flat(rows: Sequence[Sequence[int]]) -> Ragged:
-    """Many short rows; `Ragged.of` is for few long ones."""
-    lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-    return Ragged(np.fromiter(chain.from_iterable(rows), np.int32, lengths.sum()), lengths)
+        encodings = self.tokenizer.encode_batch(words, add_special_tokens=False)
+        return [[start for start, _ in encoding.offsets] for encoding in encodings]
 
 
 def is_apart(text: str, place: int) -> bool:

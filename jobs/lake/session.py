@@ -23,8 +23,6 @@ GET_JAVA = (
     "Install a Java 17 runtime (Debian and Ubuntu: apt install openjdk-17-jre-headless; macOS: brew install "
     "openjdk@17) and put it on the PATH or name its folder in JAVA_HOME."
 )
-
-
 JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 FIRST_COMPILER_ALONE = "-XX:TieredStopAtLevel=1"
 

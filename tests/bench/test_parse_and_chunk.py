@@ -31,10 +31,6 @@ pytestmark = [pytest.mark.bench, pytest.mark.timeout(2 * 3600)]
 
 
 def rows_of(files: list[Path]) -> Iterator[pa.RecordBatch]:
-    rows = [
-        {"uri": str(file), "size": file.stat().st_size, "modified_at": None, "known_hash": None, "forgotten": None}
-        for file in files
-    ]
     kinds = {
         "uri": pa.string(),
         "size": pa.int64(),
@@ -42,8 +38,8 @@ def rows_of(files: list[Path]) -> Iterator[pa.RecordBatch]:
         "known_hash": pa.string(),
         "forgotten": pa.list_(pa.string()),
     }
-    for row in rows:
-        row["modified_at"] = int(Path(row["uri"]).stat().st_mtime * 1e6)
+    found = [(file, file.stat()) for file in files]
+    rows = [{"uri": str(file), "size": each.st_size, "modified_at": int(each.st_mtime * 1e6)} for file, each in found]
     yield pa.RecordBatch.from_pylist(rows, schema=pa.schema(kinds))
 
 

@@ -35,7 +35,7 @@ def test_memory_is_index_and_fields_with_headroom():
 
 
 def test_a_collection_has_no_more_partitions_than_milvus_allows():
-    assert size(replace(DEMAND, chunks=10_000_000_000), RATES).partitions == 4095
+    assert size(replace(DEMAND, chunks=10_000_000_000), RATES).partitions == 1022
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def test_a_word_is_asked_for_once(monkeypatch):
 
     monkeypatch.setattr("lakevec.udfs.wordpiece.KEPT_WORDS", 3)
     encode(["one two three four"], 256, word_piece)
-    assert set(word_piece.known) == {b"one", b" two", b" three", b" four"}
+    assert set(word_piece.words.known) == {b"one", b" two", b" three", b" four"}
 
 
 @pytest.mark.parametrize(
