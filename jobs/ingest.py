@@ -1,32 +1,30 @@
 """Files -> `documents`: list the source, compare with `files`, read and parse what is new or changed."""
 
-import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from decimal import Decimal
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
 from ..udfs.documents import Forgotten, Limits, documents_of
 from .differences import Differing, differences, forgotten_bytes
-from .errors import LakevecError, SourceError
+from .errors import SourceError
 from .flow import Flow, turn
 from .guard import Guard, guard_of, known_files, note_held_back
 from .lake.changes import DELETE, UPDATE, apply, children_of, keys_named, keys_of, reconcile
 from .lake.doubt import doubtful
 from .lake.freshness import RunMetrics
 from .lake.lake import Lake
-from .lake.listing import listings
+from .lake.listing import drop_older_offsets, list_now, occasion_before, occasions
 from .lake.session import materialised, parallel_tasks
 from .lake.source import check_source, read_file, source_root
-from .lake.stream import run_stream, was_cut_off, whole_text
+from .lake.stream import run_stream, was_cut_off
 from .lake.tables import DOCUMENTS, FILES
 from .outcomes import file_actions, replaces
 from .progress import Progress
@@ -93,83 +91,68 @@ class Ingest:
         self.lake, self.settings, self.progress = lake, settings, progress
         self.guard, self.flow, self.metrics = guard, flow, metrics
         self.root = source_root(required(settings.source.path, "source.path"))
+        self.checkpoint = lake.checkpoint("ingest")
         self.done = Ingested()
         self.latest = -1
         # What is in the source since then, in its version, was in a listing that was wholly worked off.
         self.known_until: datetime | None = None
         # Whether all files of a listing were compared and taken in by this run.
         self.knows_source = False
-        # content_of_all of a listing that differed in nothing, and when that was seen.
-        self.equal: tuple[Decimal | None, float] | None = None
+        # A listing that differed in nothing, and when that was seen.
+        self.equal: tuple[pa.Table, Differing, float] | None = None
         # forgotten_bytes, until a piece changes them: nobody else does as long as this stage holds its lock.
         self.forgotten: Mapping[str, tuple[Forgotten, ...]] | None = None
 
     def run(self) -> Ingested:
         """Make `files` and `documents` follow the source. Raises SourceError when it cannot be read."""
         check_source(self.root)
-        source = self.settings.source
-        checkpoint = self.lake.checkpoint("ingest")
-        if was_cut_off(checkpoint):
+        drop_older_offsets(self.checkpoint)
+        if was_cut_off(self.checkpoint):
             self.doubt()
-        stream = listings(self.lake.tables.spark, self.root, source.include, source.exclude)
-        try:
-            run_stream(stream, checkpoint, self.handle, self.flow and self.flow.until)
-        except LakevecError as error:
-            # Raised where the listing is made, it comes back as a part of Spark's text.
-            if told := re.search(r"SourceError: (.*)", whole_text(error)):
-                raise SourceError(told[1]) from error
-            raise
+        run_stream(occasions(self.lake.tables.spark), self.checkpoint, self.handle, self.flow and self.flow.until)
         return self.done
 
     def doubt(self) -> None:
         tables = self.lake.tables
         apply(tables, FILES, doubtful(tables.read(FILES), tables.read(DOCUMENTS)))
 
-    def handle(self, listing: DataFrame, number: int) -> None:
+    def handle(self, _: DataFrame, number: int) -> None:
         """One micro-batch: one listing."""
-        began = time.monotonic()
+        began, listed_at = time.monotonic(), datetime.now(UTC)
         if number <= self.latest:
             # Begun again, with an executor lost half-way.
             self.doubt()
         self.latest = number
+        source = self.settings.source
         with turn(self.flow, "ingest"):
-            # A file source's listing is read once: guard and merge see the same one.
-            listing = materialised(listing)
-            whole = [F.max(name).alias(name) for name in ("walk_seconds", "listed_at", "listed_before")]
-            seen = (
-                listing.agg(F.count("*").alias("files"), content_of_all().alias("content"), *whole)
-                .toArrow()
-                .to_pylist()[0]
-            )
-            self.done.files_seen, content, walk_seconds, listed_at, listed_before = seen.values()
-            arrived_after = self.known_until or listed_before or listed_at
-            # Where no file matched, no row tells how long the walk took.
-            due = self.flow.next_listing(began, walk_seconds or time.monotonic() - began) if self.flow else None
-            differing = Differing(listing, {}) if self.is_as_before(content) else self.compared(listing, content)
+            walk_began = time.monotonic()
+            listing = list_now(self.root, source.include, source.exclude)
+            due = self.flow.next_listing(began, time.monotonic() - walk_began) if self.flow else None
+            self.done.files_seen = len(listing)
+            differing = self.compared(listing)
             self.done.changes += sum(differing.number.values()) - differing.number.get("unread", 0)
             if differing.gone:
                 self.remove_gone(differing.rows, differing.gone)
             else:
                 self.hold_back(0, None)
+        arrived_after = self.known_until or occasion_before(self.checkpoint, number) or listed_at
         is_worked_off = not differing.waiting or self.take_in(differing, arrived_after, listed_at, due)
         self.known_until = listed_at if is_worked_off else arrived_after
         self.knows_source |= is_worked_off
         if self.flow and due:
             self.flow.stopping.wait(max(0.0, due - time.monotonic()))
 
-    def is_as_before(self, content: Decimal | None) -> bool:
-        """Whether these files were compared a moment ago, and differed in nothing."""
-        if not self.flow or self.equal is None:
-            return False
-        equal, compared_at = self.equal
-        return equal == content and time.monotonic() - compared_at < COMPARE_SECONDS
-
-    def compared(self, listing: DataFrame, content: Decimal | None) -> Differing:
-        """The files that differ from what is known."""
+    def compared(self, listing: pa.Table) -> Differing:
+        """The files that differ from what is known; a continuous run remembers for a while that none did."""
+        if self.flow and self.equal:
+            equal, differing, compared_at = self.equal
+            if time.monotonic() - compared_at < COMPARE_SECONDS and equal.equals(listing):
+                return differing
+        tables = self.lake.tables
         # In a continuous run listings follow each other closely: what could not be read waits a while.
-        rows = materialised(differences(listing, self.lake.tables.read(FILES), patience=self.flow is not None))
-        differing = Differing.of(rows)
-        self.equal = None if differing.number else (content, time.monotonic())
+        rows = differences(tables.spark.createDataFrame(listing), tables.read(FILES), patience=self.flow is not None)
+        differing = Differing.of(materialised(rows))
+        self.equal = None if differing.number else (listing, differing, time.monotonic())
         return differing
 
     def remove_gone(self, rows: DataFrame, gone: int) -> None:
@@ -276,11 +259,6 @@ class Ingest:
         if self.flow:
             self.flow.announce(self.flow.documents, int(files * self.flow.chunks_per_file))
             self.flow.files_seen += files
-
-
-def content_of_all() -> Column:
-    """All files of a listing in one number, whatever their order."""
-    return F.sum(F.xxhash64("uri", "size", "modified_at").cast("decimal(38,0)"))
 
 
 def ingest(

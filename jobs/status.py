@@ -1,12 +1,10 @@
 """How things stand: the tables, the index against the lake, what is quarantined, how far each stage is behind."""
 
-import json
 import time
 from dataclasses import dataclass
 from datetime import UTC
 from typing import Any
 
-from pyarrow import fs
 from pyspark.errors import PySparkException
 from pyspark.sql import functions as F
 
@@ -18,7 +16,7 @@ from .lake.lake import Lake, open_lake
 from .lake.listing import list_now
 from .lake.session import materialised, spark_session
 from .lake.source import source_root
-from .lake.storage import storage
+from .lake.stream import next_version
 from .lake.tables import CHUNKS, DOCUMENTS, EMBEDDINGS, FILES, TABLES, Table
 from .settings import Settings
 from .vectors.connection import connect, milvus_for
@@ -104,11 +102,11 @@ def against_source(lake: Lake, settings: Settings) -> tuple[float | None, str | 
         return None, None
     root = source_root(settings.source.path)
     try:
-        listing = list_now(lake.tables.spark, root, settings.source.include, settings.source.exclude)
+        listing = list_now(root, settings.source.include, settings.source.exclude)
     except SourceError:
         return None, None
     files = lake.tables.read(FILES)
-    rows = materialised(differences(listing, files))
+    rows = materialised(differences(lake.tables.spark.createDataFrame(listing), files))
     found = rows.agg(F.min("modified_at"), F.count("*"), F.count_if(F.col("change") == "gone")).first()
     if not found or not found[1]:
         return 0.0, None
@@ -123,26 +121,6 @@ def against_source(lake: Lake, settings: Settings) -> tuple[float | None, str | 
 def stage_lag(lake: Lake, stage: str, source: Table) -> float | None:
     """Seconds that the oldest change of `source` has waited for this stage."""
     return waiting_since(lake, source, next_version(lake.checkpoint(stage)))
-
-
-def next_version(checkpoint: str) -> int:
-    """The first version of the source table that a stage has not wholly worked off.
-
-    Spark writes `offsets/N` when a micro-batch is planned and `commits/N` when it is done.
-    """
-    system, path = storage(checkpoint)
-    names = [
-        int(info.base_name)
-        for info in system.get_file_info(fs.FileSelector(f"{path}/commits", allow_not_found=True))
-        if info.base_name.isdigit()
-    ]
-    if not names:
-        return 0
-    with system.open_input_stream(f"{path}/offsets/{max(names)}") as file:
-        offset = json.loads(file.read().decode().splitlines()[-1])
-    # index: the last file of reservoirVersion that is done, -1 where none is. A run that has begun with a
-    # version goes on to its end.
-    return offset["reservoirVersion"] + (offset["index"] >= 0)
 
 
 def waiting_since(lake: Lake, table: Table, version: int) -> float | None:

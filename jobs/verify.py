@@ -21,14 +21,13 @@ from .lake.faults import FAULTS, faults
 from .lake.lake import Lake, open_lake
 from .lake.lock import STAGES, locked
 from .lake.session import materialised, spark_session
-from .lake.stream import was_cut_off
+from .lake.stream import next_version, was_cut_off
 from .lake.tables import CHUNKS, DOCUMENTS, EMBEDDINGS, FILES
 from .lake.waiting import waiting_keys
 from .mirror import has_same_past
 from .progress import Progress
 from .repair import mend
 from .settings import Settings
-from .status import next_version
 from .vectors.connection import MilvusAddress, connect, milvus_for
 from .vectors.failures import failures_told
 from .vectors.routes import Routes, read_routes

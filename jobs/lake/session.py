@@ -128,15 +128,16 @@ def materialised(frame: DataFrame) -> DataFrame:
         raise
 
 
-def delta_version(spark: SparkSession, path: str) -> int | None:
-    """The newest version of the Delta table in a folder; None where its log cannot be asked.
+def delta_state(spark: SparkSession, path: str) -> tuple[str, int] | None:
+    """The id of the Delta table in a folder, and its newest version; None where its log cannot be asked.
 
     Delta's Python half tells it through a Spark job over the history, in ten times the time.
     """
     try:
         jvm: Any = spark._jvm
         log = jvm.org.apache.spark.sql.delta.DeltaLog
-        return log.forTableWithSnapshot(spark._jsparkSession, path)._2().version()
+        snapshot = log.forTableWithSnapshot(spark._jsparkSession, path)._2()
+        return snapshot.metadata().id(), snapshot.version()
     # Spark Connect has no JVM at hand, Databricks has classes of its own.
     except (Py4JError, AttributeError, TypeError, PySparkException):
         return None

@@ -91,18 +91,17 @@ def check_source(root: str) -> None:
         )
 
 
-def list_files(root: str, include: Sequence[str], exclude: Sequence[str]) -> list[ListedFile]:
+def list_files(root: str, include: Sequence[str], exclude: Sequence[str]) -> Iterator[ListedFile]:
     """All files below the source. A folder that cannot be read is an OSError, never an absence.
 
     Names that begin with a dot, and Office's lock files (~$...), are nobody's documents. A file whose
     name is not UTF-8 is listed with its other bytes escaped; read_file says what is wrong with it.
     """
     below = files_in_store(root) if "://" in root else files_in_folder(root)
-    return [
-        ListedFile(f"{uri_prefix(root)}/{within}", size, modified_us)
-        for within, size, modified_us in below
-        if is_wanted(within.removeprefix(NOT_UTF8), include, exclude)
-    ]
+    prefix = uri_prefix(root)
+    for within, size, modified_us in below:
+        if is_wanted(within.removeprefix(NOT_UTF8), include, exclude):
+            yield ListedFile(f"{prefix}/{within}", size, modified_us)
 
 
 def is_wanted(within: str, include: Sequence[str], exclude: Sequence[str]) -> bool:

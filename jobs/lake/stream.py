@@ -1,5 +1,6 @@
 """How a stage's stream is run: to its end, its own errors kept through Spark's, anew where its past is lost."""
 
+import json
 import shutil
 import threading
 from collections.abc import Callable
@@ -30,7 +31,7 @@ LOST_PAST = (
     "DIFFERENT_DELTA_TABLE_READ_BY_STREAMING_SOURCE",
 )
 
-# A Python worker, that of the listing most of all, has 10 s to start in; Spark has no setting for it, and a machine
+# A Python worker has 10 s to start in; Spark has no setting for it, and a machine
 # with ten processes for each core takes longer.
 SLOW_START = "Python worker failed to connect back"
 # What a micro-batch had computed went with its executor.
@@ -70,6 +71,8 @@ def work_off(
     feed's past was vacuumed, `begin_anew` deletes the rows whose parent is gone, and the stream starts
     with a snapshot.
     """
+    if until is None and nothing_waits(tables, parent, checkpoint):
+        return
     looked_at, latest, known_until = -1, -1, tables.version(parent)
 
     def anew() -> None:
@@ -173,6 +176,37 @@ def run_from_checkpoint(stream: DataFrame, checkpoint: str, handle: Handler, unt
     finally:
         if query.isActive:
             query.stop()
+
+
+def nothing_waits(tables: LakeTables, parent: Table, checkpoint: str) -> bool:
+    """Whether a stream would find nothing; where that cannot be told, it is begun, which takes a second and more."""
+    state = tables.state(parent)
+    if state is None or was_cut_off(checkpoint):
+        return False
+    offset = next_offset(checkpoint)
+    table_id, version = state
+    return bool(offset) and (offset["reservoirId"], next_version(checkpoint)) == (table_id, version + 1)
+
+
+def next_version(checkpoint: str) -> int:
+    """The first version of the source table that a stage has not wholly worked off; 0 where it never began."""
+    offset = next_offset(checkpoint)
+    # index: the last file of reservoirVersion that is done, -1 where none is. A run that has begun with a
+    # version goes on to its end.
+    return offset["reservoirVersion"] + (offset["index"] >= 0) if offset else 0
+
+
+def next_offset(checkpoint: str) -> dict[str, Any] | None:
+    """Where a table's stream goes on, in Delta's words; None where it never ended a micro-batch.
+
+    Spark writes `offsets/N` when a micro-batch is planned and `commits/N` when it is done.
+    """
+    ended = batches(checkpoint, "commits")
+    if not ended:
+        return None
+    system, path = storage(checkpoint)
+    with system.open_input_stream(f"{path}/offsets/{max(ended)}") as file:
+        return json.loads(file.read().decode().splitlines()[-1])
 
 
 def has_checkpoint(checkpoint: str) -> bool:

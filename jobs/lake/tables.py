@@ -29,7 +29,7 @@ from pyspark.sql.types import (
 
 from ...udfs.keys import bytes_hash
 from ..errors import cause_of
-from .session import delta_version
+from .session import delta_state
 from .storage import storage
 
 # A new version adds tables, and columns that may be null: migration.py.
@@ -396,10 +396,14 @@ class LakeTables:
         )
         self.spark.sql(f"ALTER TABLE {self.identifier(table)} ADD COLUMNS ({added})")
 
+    def state(self, table: Table) -> tuple[str, int] | None:
+        """The table's id and newest version, as its log tells them at once; None where it cannot be asked."""
+        return None if self.catalog_schema else delta_state(self.spark, f"{self.path}/{table.name}")
+
     def version(self, table: Table) -> int:
         """The newest version of the table."""
-        if not self.catalog_schema and (found := delta_version(self.spark, f"{self.path}/{table.name}")) is not None:
-            return found
+        if state := self.state(table):
+            return state[1]
         return self.delta(table).history(1).select("version").first()[0]  # pyright: ignore[reportOptionalSubscript]
 
     def commit(self, table: Table, version: int) -> str | None:

@@ -60,7 +60,7 @@ def test_documents_that_kill_their_parser_cost_themselves_alone(faulty):
     faulty.set("parse.timeout_seconds=10", "parse.memory_mb=512")
 
     process = faulty.process(
-        None, "run", "--once", PYTHONPATH=str(Path(__file__).parent / "in_workers"), FAULT_IN_WORKERS="poison"
+        None, "run", "--once", PYTHONPATH=str(Path(__file__).parent / "in_processes"), FAULT_IN_PROCESSES="poison"
     )
 
     answer = faulty.ended(process, 0)

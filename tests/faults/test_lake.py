@@ -57,15 +57,15 @@ def test_a_clock_that_was_set_back_hides_no_change(faulty, tmp_path):
     process = faulty.process(
         None,
         *("run", "--once"),
-        PYTHONPATH=str(Path(__file__).parent / "in_workers"),
-        FAULT_IN_WORKERS="clock:-86400",
+        PYTHONPATH=str(Path(__file__).parent / "in_processes"),
+        FAULT_IN_PROCESSES="clock:-86400",
         FAULT_STRUCK=str(tmp_path / "struck"),
     )
 
     answer = faulty.ended(process, 0)
     assert (tmp_path / "struck").exists()
     assert (answer["documents"], answer["deleted"]) == (3, 1)
-    faulty.recover("clock set back by a day", "time.time of the listing", answer["seconds"])
+    faulty.recover("clock set back by a day", "time.time of the driver", answer["seconds"])
 
 
 @pytest.mark.quick

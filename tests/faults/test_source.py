@@ -36,8 +36,8 @@ def test_a_folder_that_cannot_be_read_stops_the_listing_and_deletes_nothing(faul
     process = faulty.process(
         None,
         *("run", "--once"),
-        PYTHONPATH=str(Path(__file__).parent / "in_workers"),
-        FAULT_IN_WORKERS=f"unreadable:{faulty.lakehouse.source}/deep",
+        PYTHONPATH=str(Path(__file__).parent / "in_processes"),
+        FAULT_IN_PROCESSES=f"unreadable:{faulty.lakehouse.source}/deep",
     )
     answer = faulty.ended(process, 1)
     assert answer["error"] == "SourceError"

@@ -1,11 +1,13 @@
 import gzip
 import os
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from lakevec.jobs.errors import SourceError
 from lakevec.jobs.lake import source as source_module
-from lakevec.jobs.lake.listing import list_now, listing_batches
+from lakevec.jobs.lake.listing import drop_older_offsets, list_now, occasion_before, occasions
 from lakevec.jobs.lake.source import FileTooLarge, NameNotUtf8, check_source, list_files, read_file, source_root
+from lakevec.jobs.lake.stream import run_stream
 
 
 def names(files):
@@ -106,7 +108,7 @@ def test_a_folder_that_cannot_be_read_is_an_error_and_no_absence(source, monkeyp
 
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(SourceError, match=r"cannot be listed: .*Permission denied: .*drafts"):
-        list(listing_batches(source, [], []))
+        list_now(source, [], [])
 
 
 def test_a_file_that_grew_too_large_is_not_read(source, monkeypatch):
@@ -128,8 +130,39 @@ def test_a_source_that_is_not_there_is_an_error_that_names_it(tmp_path):
         check_source(source_root(str(tmp_path / "gone")))
 
 
-def test_a_listing_in_spark_has_size_and_time(spark, source):
-    rows = list_now(spark, source, ["a.md"], []).collect()
+def test_a_listing_has_size_and_time(source):
+    assert list_now(source, ["a.md"], []).to_pylist() == [
+        {
+            "uri": f"{source}/a.md",
+            "size": 4,
+            "modified_at": datetime.fromtimestamp(os.stat(f"{source}/a.md").st_mtime_ns // 1000 / 1e6, UTC),
+        }
+    ]
+    assert list_now(source, ["*.none"], []).num_rows == 0
 
-    assert [(row["uri"], row["size"]) for row in rows] == [(f"{source}/a.md", 4)]
-    assert int(rows[0]["modified_at"].timestamp()) == int(os.stat(f"{source}/a.md").st_mtime)
+
+def test_each_run_of_a_stream_has_one_occasion_and_knows_when_the_last_was(spark, tmp_path):
+    checkpoint = str(tmp_path)
+    seen: list[tuple[int, bool]] = []
+    begun = datetime.now(UTC)
+
+    def handle(_, number):
+        before = occasion_before(checkpoint, number)
+        seen.append((number, before is not None and begun - timedelta(seconds=1) < before < datetime.now(UTC)))
+
+    for _ in range(2):
+        run_stream(occasions(spark), checkpoint, handle)
+
+    assert seen == [(0, False), (1, True)]
+
+
+def test_a_checkpoint_of_an_older_listing_is_dropped_and_no_other(spark, tmp_path):
+    older, newer = tmp_path / "older", tmp_path / "newer"
+    (older / "offsets").mkdir(parents=True)
+    (older / "offsets" / "7").write_text('v1\n{"batchWatermarkMs":0}\n{"at": 1795860785544}')
+    run_stream(occasions(spark), str(newer), lambda *_: None)
+
+    for checkpoint in (older, newer, tmp_path / "none"):
+        drop_older_offsets(str(checkpoint))
+
+    assert [older.exists(), newer.exists()] == [False, True]

@@ -3,7 +3,7 @@ import threading
 import pytest
 from lakevec.jobs.errors import LakevecError
 from lakevec.jobs.lake import stream
-from lakevec.jobs.lake.listing import listings
+from lakevec.jobs.lake.listing import occasions
 from lakevec.jobs.lake.stream import (
     StreamEndedError,
     StreamFailedError,
@@ -18,7 +18,6 @@ from tenacity import wait_none
 
 
 def test_a_stream_ends_and_goes_on_whatever_its_handler_raises_and_its_checkpoint_lost(spark, tmp_path):
-    (tmp_path / "source").mkdir()
     checkpoint = tmp_path / "checkpoint"
     # What a stream leaves that dies before its first micro-batch is written down.
     (checkpoint / "offsets").mkdir(parents=True)
@@ -30,7 +29,7 @@ def test_a_stream_ends_and_goes_on_whatever_its_handler_raises_and_its_checkpoin
             if raised:
                 raise raised
 
-        run_stream(listings(spark, str(tmp_path / "source"), [], []), str(checkpoint), handle)
+        run_stream(occasions(spark), str(checkpoint), handle)
 
     assert (has_checkpoint(str(checkpoint)), was_cut_off(str(checkpoint))) == (False, True)
     # Not an Exception: nothing would tell the JVM.
@@ -112,16 +111,14 @@ def test_rows_are_new_until_their_micro_batch_is_begun_again(lakehouse, monkeypa
 
 
 def test_a_stream_that_goes_on_ends_between_two_micro_batches_and_leaves_what_its_handler_leaves(spark, tmp_path):
-    source, checkpoint = tmp_path / "source", str(tmp_path / "checkpoint")
-    source.mkdir()
-    (source / "a.txt").write_text("a")
+    checkpoint = str(tmp_path / "checkpoint")
     stopping, handled = threading.Event(), []
 
     def until_stopped(_, number):
         handled.append(number)
         stopping.set()
 
-    run_stream(listings(spark, str(source), [], []), checkpoint, until_stopped, (stopping, 0.1))
+    run_stream(occasions(spark), checkpoint, until_stopped, (stopping, 0.1))
     # Others may have begun before it ended.
     assert handled == list(range(len(handled)))
 
@@ -130,7 +127,7 @@ def test_a_stream_that_goes_on_ends_between_two_micro_batches_and_leaves_what_it
         raise StreamEndedError
 
     stopping.clear()
-    run_stream(listings(spark, str(source), [], []), checkpoint, leave, (stopping, 0.1))
+    run_stream(occasions(spark), checkpoint, leave, (stopping, 0.1))
     assert was_cut_off(checkpoint)
 
 

@@ -1,14 +1,14 @@
-"""Faults in Spark's Python workers and their children, which start by themselves: put on PYTHONPATH by a test.
+"""Faults in a driver's listing and in parsers, which start by themselves: put on PYTHONPATH by a test.
 
-FAULT_IN_WORKERS says which: `poison` lets a parser do what its file says, `unreadable:<folder>` lets the
-listing fail there (root may read everything), `clock:<seconds>` sets the listing's clock and makes the file
+FAULT_IN_PROCESSES says which: `poison` lets a parser do what its file says, `unreadable:<folder>` lets the
+listing fail there (root may read everything), `clock:<seconds>` sets the driver's clock and makes the file
 FAULT_STRUCK when it is read.
 """
 
 import os
 import sys
 
-kind, _, value = os.environ.get("FAULT_IN_WORKERS", "").partition(":")
+kind, _, value = os.environ.get("FAULT_IN_PROCESSES", "").partition(":")
 process = " ".join(sys.orig_argv)
 
 
@@ -59,7 +59,7 @@ def clock(seconds: float) -> None:
 
 if kind == "poison" and "udfs.parse.child" in process:
     poisoned()
-if kind == "unreadable" and "pyspark" in process:
+if kind == "unreadable" and "lakevec.jobs.cli" in process:
     unreadable(os.fsencode(value))
-if kind == "clock" and "python_streaming_source_runner" in process:
+if kind == "clock" and "lakevec.jobs.cli" in process:
     clock(float(value))
