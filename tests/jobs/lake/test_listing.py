@@ -92,7 +92,7 @@ def test_a_link_to_a_file_is_read_as_one_and_a_folder_elsewhere_is_walked_once(t
     (source / "second").symlink_to(elsewhere)
     (elsewhere / "back").symlink_to(source)
 
-    files = list_files(str(source), [], [])
+    files = list(list_files(str(source), [], []))
 
     assert [(file.uri, file.size) for file in files] == [(f"{source}/a.md", 2), (f"{source}/first/deep/b.md", 2)]
     assert [read_file(str(source), file.uri) for file in files] == [b"bb", b"bb"]
