@@ -27,6 +27,7 @@ def test_a_source_that_is_unmounted_while_it_is_read_deletes_nothing(faulty):
     faulty.recover("source unmounted in the middle of a run", "its folder empty from the first read on")
 
 
+@pytest.mark.quick
 def test_a_folder_that_cannot_be_read_stops_the_listing_and_deletes_nothing(faulty):
     faulty.page("p0", "something")
     faulty.page("deep/p1", "something")

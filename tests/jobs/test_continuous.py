@@ -274,7 +274,7 @@ def test_an_unchanged_source_is_compared_once_and_its_next_change_is_seen(lakeho
         original = getattr(ingesting, name)
         monkeypatch.setattr(ingesting, name, lambda *args, **named: calls.append(name) or original(*args, **named))
 
-    counted("content_of_all", listed)
+    counted("list_now", listed)
     counted("differences", compared)
     lakehouse.write("a.txt", "The harbour opens at six.")
     lake, flow = lakehouse.lake(), Flow(Pipeline())
