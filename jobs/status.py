@@ -23,6 +23,9 @@ from .vectors.connection import connect, milvus_for
 from .vectors.routes import read_routes
 from .vectors.search import partition_counts
 
+# Delta's commits that change no row.
+UPKEEP = ("OPTIMIZE", "VACUUM START", "VACUUM END", "SET TBLPROPERTIES", "ADD COLUMNS", "REORG")
+
 
 @dataclass(frozen=True)
 class StatusReport:
@@ -126,6 +129,7 @@ def stage_lag(lake: Lake, stage: str, source: Table) -> float | None:
 def waiting_since(lake: Lake, table: Table, version: int) -> float | None:
     """Seconds since this version of the table was written; 0 where there is none yet."""
     history = lake.tables.delta(table).history().where(F.col("version") >= max(version, 0))
+    history = history.where(~F.col("operation").isin(*UPKEEP))
     try:
         row = history.agg(F.min("timestamp")).first()
     except PySparkException:

@@ -7,7 +7,7 @@ from pyspark.sql import Column, DataFrame, Row, SparkSession, Window
 from pyspark.sql import functions as F
 
 from .session import materialised
-from .tables import LakeTables, Table
+from .tables import LakeTables, Table, text_literal
 
 INSERT, UPDATE, DELETE = "insert", "update", "delete"
 
@@ -165,7 +165,7 @@ def apply(
 
 def named(column: str, keys: Sequence[str]) -> str:
     """The condition that a column is one of these strings; text, as a thousand literals take long one by one."""
-    quoted = ("'" + key.replace("\\", "\\\\").replace("'", "\\'") + "'" for key in keys)
+    quoted = (f"'{text_literal(key)}'" for key in keys)
     return "false" if not keys else f"{column} IN ({', '.join(quoted)})"
 
 

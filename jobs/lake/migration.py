@@ -15,9 +15,11 @@ from pyspark.sql.types import StructField
 from ..errors import LakevecError
 from ..settings import Settings
 from .lock import STAGES, locked
-from .tables import EMBEDDINGS, OLDER_VERSIONS, SCHEMA_VERSION, TABLES, LakeTables, Table
+from .tables import EMBEDDINGS, METRICS, OLDER_VERSIONS, PARTITIONS, SCHEMA_VERSION, TABLES, LakeTables, Table
 
 VERSION = "lakevec.schema_version"
+# Tables that an older lakevec may not have made; without their rows nothing else is lost.
+HISTORIES = frozenset({PARTITIONS.name, METRICS.name})
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ def needed(present: Mapping[Table, TableState | None]) -> list[Step]:
     steps = []
     for table, state in sorted(present.items(), key=lambda item: item[0].name == EMBEDDINGS.name):
         if state is None:
+            if table.name not in HISTORIES:
+                raise refusal(table, "it is gone, and with an empty one in its place the index would be emptied")
             steps.append(Step(table, is_missing=True))
             continue
         check_version(table, state.version)

@@ -183,17 +183,20 @@ def nothing_waits(tables: LakeTables, parent: Table, checkpoint: str) -> bool:
     state = tables.state(parent)
     if state is None or was_cut_off(checkpoint):
         return False
-    offset = next_offset(checkpoint)
     table_id, version = state
-    return bool(offset) and (offset["reservoirId"], next_version(checkpoint)) == (table_id, version + 1)
+    offset = next_offset(checkpoint)
+    return offset is not None and (offset["reservoirId"], next_version(checkpoint)) == (table_id, version + 1)
 
 
 def next_version(checkpoint: str) -> int:
-    """The first version of the source table that a stage has not wholly worked off; 0 where it never began."""
+    """The first version of the source table that a stage has not wholly worked off; 0 where it never began, or has
+    not ended the snapshot that it began with."""
     offset = next_offset(checkpoint)
-    # index: the last file of reservoirVersion that is done, -1 where none is. A run that has begun with a
-    # version goes on to its end.
-    return offset["reservoirVersion"] + (offset["index"] >= 0) if offset else 0
+    if offset is None or offset["isStartingVersion"]:
+        return 0
+    # index: the last file of reservoirVersion that is done, -1 where none is. A version of a change feed is read as a
+    # whole, its snapshot alone in pieces; where one ends, the offset stands at its end or at the next one's begin.
+    return offset["reservoirVersion"] + (offset["index"] >= 0)
 
 
 def next_offset(checkpoint: str) -> dict[str, Any] | None:

@@ -47,8 +47,8 @@ def column(name: str, kind: DataType, comment: str, required: bool = False) -> S
 
 
 def text_literal(text: str) -> str:
-    """Text between two single quotes of SQL."""
-    return text.replace("\\", "\\\\").replace("'", "\\'")
+    """Text between two single quotes of SQL, in which Spark would put ${spark.app.name} and the like in."""
+    return text.replace("\\", "\\\\").replace("'", "\\'").replace("$", "\\u0024")
 
 
 def struct(**fields: DataType) -> StructType:

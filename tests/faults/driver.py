@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -64,6 +65,8 @@ FAULTS = {
     "server killed before the routes are switched": Fault("before", "lakevec.jobs.load:publish", does="restart_server"),
     # the source's
     "source unmounted while it is read": Fault("before", "lakevec.jobs.ingest:task_count", does="unmount_source"),
+    # the clock's
+    "clock set back by a day": Fault("before", "lakevec.jobs.ingest:list_now", does="set_clock_back"),
     # nothing but time, for a second command to come
     "a run that takes its time": Fault("before", "lakevec.jobs.run:chunk", does="linger"),
 }
@@ -96,6 +99,19 @@ def unmount_source() -> None:
     source = Path(os.environ["FAULT_SOURCE"])
     shutil.move(source, source.with_name("unmounted"))
     source.mkdir()
+
+
+def set_clock_back() -> None:
+    """For all modules of lakevec that ask what time it is; gRPC would take deadlines of such a clock to be over."""
+
+    class Behind(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) - timedelta(days=1)
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith("lakevec.jobs.") and getattr(module, "datetime", None) is datetime:
+            module.datetime = Behind  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def linger() -> None:

@@ -28,8 +28,8 @@ def command_of(pid: int) -> str:
     [("an executor", "CoarseGrainedExecutorBackend"), ("a Python worker", "pyspark.daemon")],
 )
 def test_what_dies_while_it_embeds_is_replaced_and_the_run_goes_on(faulty, tmp_path, victim, sign):
-    # Enough to embed for a while, in pieces of a second; each page is one passage.
-    for number in range(60):
+    # Each page is one passage; the first piece of two tasks has 64, those behind it take a second each.
+    for number in range(160):
         faulty.page(f"p{number}", " ".join(f"word{n * number}" for n in range(60)), 2020 + number % 3)
     process = faulty.process(
         None,

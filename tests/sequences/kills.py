@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
-from delta.tables import DeltaMergeBuilder
+from delta.tables import DeltaMergeBuilder, DeltaTable
 from lakevec.jobs.vectors.build import Staging
 from pymilvus import MilvusClient, utility
 from pyspark.sql import DataFrameWriter
@@ -21,6 +21,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 # In words -> where it is caught. A batch's end is before its checkpoint's commit, a stream's after it.
 EFFECTS: dict[str, tuple[Any, str]] = {
     "merge into Delta": (DeltaMergeBuilder, "execute"),
+    "delete from Delta": (DeltaTable, "delete"),
     "append to Delta": (DataFrameWriter, "save"),
     "upsert": (MilvusClient, "upsert"),
     "delete": (MilvusClient, "delete"),

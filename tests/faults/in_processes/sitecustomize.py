@@ -1,8 +1,7 @@
 """Faults in a driver's listing and in parsers, which start by themselves: put on PYTHONPATH by a test.
 
 FAULT_IN_PROCESSES says which: `poison` lets a parser do what its file says, `unreadable:<folder>` lets the
-listing fail there (root may read everything), `clock:<seconds>` sets the driver's clock and makes the file
-FAULT_STRUCK when it is read.
+listing fail there (root may read everything).
 """
 
 import os
@@ -45,21 +44,7 @@ def unreadable(folder: bytes) -> None:
     os.scandir = scandir
 
 
-def clock(seconds: float) -> None:
-    import time
-
-    original = time.time
-
-    def behind() -> float:
-        open(os.environ["FAULT_STRUCK"], "a").close()
-        return original() + seconds
-
-    time.time = behind
-
-
 if kind == "poison" and "udfs.parse.child" in process:
     poisoned()
 if kind == "unreadable" and "lakevec.jobs.cli" in process:
     unreadable(os.fsencode(value))
-if kind == "clock" and "lakevec.jobs.cli" in process:
-    clock(float(value))

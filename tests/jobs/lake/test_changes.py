@@ -1,5 +1,5 @@
 from lakevec.jobs.lake import changes
-from lakevec.jobs.lake.changes import keys_of, last_changes, reconcile, without_parent
+from lakevec.jobs.lake.changes import keys_named, keys_of, last_changes, reconcile, without_parent
 from lakevec.jobs.lake.tables import TEXT, Table, column
 from pyspark.sql.types import StructType
 
@@ -77,6 +77,13 @@ def test_keys_are_those_whose_flag_is_not_set_few_or_many(spark, monkeypatch):
     monkeypatch.setattr(changes, "MOST_NAMED_KEYS", 2)
     assert keys_of(notes, "id", "is_new").few is None
     assert among() == [("a",)]
+
+
+def test_keys_are_what_they_say_whatever_stands_in_them(spark):
+    odd = ["a-${spark.app.name}.md", "it's.md", "back\\slash", "\\u0024", "plain.md"]
+    present = spark.createDataFrame([(key,) for key in [*odd, "a-lakevec.md"]], "uri string")
+
+    assert rows(keys_named(spark, "uri", odd).among(present, "uri")) == sorted((key,) for key in odd)
 
 
 def test_children_without_parent_are_deleted(spark):

@@ -39,6 +39,7 @@ def test_what_is_missing_is_made_and_embeddings_comes_last():
         (replace(NOW, version=None), f"no property {VERSION}"),
         (replace(NOW, columns={**COLUMNS, "size": "int"}), "its column size is int and not bigint"),
         (without("uri"), "its key column uri is missing"),
+        (None, "it is gone, and with an empty one"),
     ],
 )
 def test_what_no_version_explains_is_refused_and_the_table_is_named(found, why):

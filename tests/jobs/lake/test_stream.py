@@ -1,4 +1,6 @@
+import json
 import threading
+from pathlib import Path
 
 import pytest
 from lakevec.jobs.errors import LakevecError
@@ -8,6 +10,8 @@ from lakevec.jobs.lake.stream import (
     StreamEndedError,
     StreamFailedError,
     has_checkpoint,
+    next_version,
+    nothing_waits,
     run_stream,
     was_cut_off,
     work_off,
@@ -82,6 +86,39 @@ def test_what_is_deleted_before_the_snapshot_of_a_new_stream_is_looked_for_again
     assert len(seen) == 2
     # Of a snapshot, and of what came before this stream began, nothing is known to be new.
     assert [known_until >= latest for known_until, latest in handled] == [True, True]
+
+
+def test_a_stage_has_nothing_to_do_only_where_its_checkpoint_ends_with_the_tables_newest_version(lakehouse):
+    lakehouse.write("a.txt", "Some text.")
+    lakehouse.run(("ingest",))
+    lake = lakehouse.lake()
+    tables, checkpoint = lake.tables, Path(lake.checkpoint("other"))
+
+    def waits() -> bool:
+        return not nothing_waits(tables, DOCUMENTS, str(checkpoint))
+
+    assert waits()
+    work_off(tables, DOCUMENTS, str(checkpoint), lambda *_: None, lambda: None)
+    version = tables.version(DOCUMENTS)
+    assert (waits(), next_version(str(checkpoint))) == (False, version + 1)
+
+    (newest,) = (each for each in (checkpoint / "offsets").iterdir() if each.name.isdigit())
+    (checkpoint / "offsets" / f".{newest.name}.crc").unlink()
+    *header, offset = newest.read_text().splitlines()
+    for changed, waits_then, version_then in (
+        ({"reservoirVersion": version}, True, version),
+        ({"reservoirVersion": version, "index": 3}, False, version + 1),
+        # As a run leaves it that ends between two micro-batches of its first snapshot.
+        ({"reservoirVersion": version, "index": 3, "isStartingVersion": True}, True, 0),
+        ({"reservoirId": "another"}, True, version + 1),
+    ):
+        newest.write_text("\n".join([*header, json.dumps(json.loads(offset) | changed)]))
+        assert (waits(), next_version(str(checkpoint))) == (waits_then, version_then)
+
+    newest.write_text("\n".join([*header, offset]))
+    assert not waits()
+    (checkpoint / "commits" / newest.name).unlink()
+    assert (waits(), next_version(str(checkpoint))) == (True, 0)
 
 
 def test_rows_are_new_until_their_micro_batch_is_begun_again(lakehouse, monkeypatch):
