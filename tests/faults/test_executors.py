@@ -48,6 +48,7 @@ def test_what_dies_while_it_embeds_is_replaced_and_the_run_goes_on(faulty, tmp_p
     faulty.recover(f"{victim} killed while it embeds", "SIGKILL on local-cluster", answer["stages"]["embed"]["seconds"])
 
 
+@pytest.mark.quick
 def test_documents_that_kill_their_parser_cost_themselves_alone(faulty):
     for name, content in {
         "exit.txt": "POISON exit",

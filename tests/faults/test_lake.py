@@ -30,7 +30,7 @@ def test_a_second_run_stops_at_once_and_the_death_of_the_first_frees_the_lake(fa
     faulty.recover("two runs at the same time", "the first killed after the second was refused")
 
 
-@pytest.mark.parametrize("what", [pytest.param("last commits", marks=pytest.mark.quick), "checkpoint"])
+@pytest.mark.parametrize("what", ["last commits", "checkpoint"])
 def test_lost_checkpoints_lose_nothing(faulty, what):
     faulty.prepare()
     faulty.lakehouse.run()

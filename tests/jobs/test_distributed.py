@@ -29,6 +29,8 @@ def test_two_executors_do_all_of_it(milvus, tmp_path):
         "milvus.collection=test_local_cluster",
         "spark.master=local-cluster[2,1,2048]",
         "spark.conf.spark.executor.memory=2g",
+        # As the driver of the local profile: what runs for a minute is not worth the second compiler.
+        "spark.conf.spark.executor.extraJavaOptions=-XX:TieredStopAtLevel=1",
         # A build, so that the import files are written by the executors.
         "load.build_rows=1",
         "load.build_share=0",
