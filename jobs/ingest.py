@@ -118,16 +118,15 @@ class Ingest:
 
     def handle(self, _: DataFrame, number: int) -> None:
         """One micro-batch: one listing."""
-        began, listed_at = time.monotonic(), datetime.now(UTC)
         if number <= self.latest:
             # Begun again, with an executor lost half-way.
             self.doubt()
         self.latest = number
         source = self.settings.source
         with turn(self.flow, "ingest"):
-            walk_began = time.monotonic()
+            began, listed_at = time.monotonic(), datetime.now(UTC)
             listing = list_now(self.root, source.include, source.exclude)
-            due = self.flow.next_listing(began, time.monotonic() - walk_began) if self.flow else None
+            due = self.flow.next_listing(began, time.monotonic() - began) if self.flow else None
             self.done.files_seen = len(listing)
             differing = self.compared(listing)
             self.done.changes += sum(differing.number.values()) - differing.number.get("unread", 0)

@@ -13,6 +13,7 @@ from .lake.changes import DELETE, INSERT, UPDATE, apply, named, reconcile
 from .lake.faults import KEY_SEPARATOR, KEYED
 from .lake.lake import Lake
 from .lake.session import materialised, parallel_tasks
+from .lake.stream import delete_folder
 from .lake.tables import CHUNKS, DOCUMENTS, EMBEDDINGS, FILES, VECTORS, LakeTables, Table
 
 KEYS_PER_REPLACEMENT = 1_000
@@ -69,6 +70,8 @@ def mend_lake(lake: Lake, faults: DataFrame, numbers: Mapping[str, int]) -> tupl
         written, waiting = follow_chunks(lake, materialised(wrong))
         done["embeddings"] += written
         if waiting:
+            # Nothing in its feed tells of them: the stage begins anew, and embeds what has no vector.
+            delete_folder(lake.checkpoint("embed"))
             advice.append(f"Run `lakevec run --once`: {waiting:,} chunks have to be embedded.")
     return Counter({name: number for name, number in done.items() if number}), advice
 

@@ -123,7 +123,7 @@ def against_source(lake: Lake, settings: Settings) -> tuple[float | None, str | 
 
 def stage_lag(lake: Lake, stage: str, source: Table) -> float | None:
     """Seconds that the oldest change of `source` has waited for this stage."""
-    return waiting_since(lake, source, next_version(lake.checkpoint(stage)))
+    return waiting_since(lake, source, next_version(lake.tables, source, lake.checkpoint(stage)))
 
 
 def waiting_since(lake: Lake, table: Table, version: int) -> float | None:

@@ -164,7 +164,8 @@ def look(lake: Lake, settings: Settings, client: MilvusClient, address: MilvusAd
     waiting = {
         stage: keys
         for stage, table in (("chunk", DOCUMENTS), ("embed", CHUNKS))
-        if (keys := waiting_keys(lake.tables, table, next_version(lake.checkpoint(stage)))) is not None
+        if (keys := waiting_keys(lake.tables, table, next_version(lake.tables, table, lake.checkpoint(stage))))
+        is not None
     }
     fields = fields_of(lake.tables.read(CHUNKS), lake.model.id, lake.granularity)
     found = materialised(faults(lake.tables, fields, waiting))

@@ -29,6 +29,10 @@ NOT_UTF8 = "/"
 PASSWORD = re.compile(r"[^:/]+://[^/@]*:[^/@]*@")
 
 
+# Times that Python has in every time zone: 0001-01-02 and 9999-12-30.
+EARLIEST_US, LATEST_US = -62_135_510_400_000_000, 253_402_128_000_000_000
+
+
 class NameNotUtf8(OSError):
     """A file's name cannot stand in the lake, nor be read by it. The message says how to mend it."""
 
@@ -101,7 +105,7 @@ def list_files(root: str, include: Sequence[str], exclude: Sequence[str]) -> Ite
     prefix = uri_prefix(root)
     for within, size, modified_us in below:
         if is_wanted(within.removeprefix(NOT_UTF8), include, exclude):
-            yield ListedFile(f"{prefix}/{within}", size, modified_us)
+            yield ListedFile(f"{prefix}/{within}", size, min(max(modified_us, EARLIEST_US), LATEST_US))
 
 
 def is_wanted(within: str, include: Sequence[str], exclude: Sequence[str]) -> bool:

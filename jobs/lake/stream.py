@@ -185,26 +185,30 @@ def nothing_waits(tables: LakeTables, parent: Table, checkpoint: str) -> bool:
         return False
     table_id, version = state
     offset = next_offset(checkpoint)
-    return offset is not None and (offset["reservoirId"], next_version(checkpoint)) == (table_id, version + 1)
+    if offset is None or offset["reservoirId"] != table_id:
+        return False
+    return next_version(tables, parent, checkpoint) == version + 1
 
 
-def next_version(checkpoint: str) -> int:
-    """The first version of the source table that a stage has not wholly worked off; 0 where it never began, or has
-    not ended the snapshot that it began with."""
+def next_version(tables: LakeTables, parent: Table, checkpoint: str) -> int:
+    """The first version of `parent` that a stage has not wholly worked off; 0 where it never began, or has not ended
+    the snapshot that it began with."""
     offset = next_offset(checkpoint)
     if offset is None or offset["isStartingVersion"]:
         return 0
-    # index: the last file of reservoirVersion that is done, -1 where none is. A version of a change feed is read as a
-    # whole, its snapshot alone in pieces; where one ends, the offset stands at its end or at the next one's begin.
-    return offset["reservoirVersion"] + (offset["index"] >= 0)
+    version, last = offset["reservoirVersion"], offset["index"]
+    # The last file of the version that is done, -1 where none is. An offset stands at a version's end or at the next
+    # one's begin, or within it: a micro-batch has a thousand files at most.
+    files = tables.changed_files(parent, version) or 0
+    return version + (0 <= last >= files - 1)
 
 
 def next_offset(checkpoint: str) -> dict[str, Any] | None:
-    """Where a table's stream goes on, in Delta's words; None where it never ended a micro-batch.
+    """Where a table's stream goes on, in Delta's words; None where it never ended a micro-batch, or nobody knows.
 
     Spark writes `offsets/N` when a micro-batch is planned and `commits/N` when it is done.
     """
-    ended = batches(checkpoint, "commits")
+    ended = set(batches(checkpoint, "commits")) & set(batches(checkpoint, "offsets"))
     if not ended:
         return None
     system, path = storage(checkpoint)

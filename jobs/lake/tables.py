@@ -3,6 +3,7 @@
 Keys are hex digests (udfs/keys.py). Offsets count Unicode code points of the document's text.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -421,6 +422,20 @@ class LakeTables:
         with system.open_input_stream(path) as log:
             # Delta's first line is the commit's own: when, by what, under which id.
             return bytes_hash(log.read(COMMIT_BYTES))
+
+    def changed_files(self, table: Table, version: int) -> int | None:
+        """How many files the change feed of this commit is read from; None where its log cannot be had, as in
+        a catalogue or when it was cleaned up."""
+        if self.catalog_schema:
+            return None
+        system, path = storage(self.path)
+        path = f"{path}/{table.name}/_delta_log/{version:020}.json"
+        if system.get_file_info(path).type != fs.FileType.File:
+            return None
+        with system.open_input_stream(path) as log:
+            actions = [json.loads(line) for line in log.read().splitlines() if line]
+        of_rows = [each.get("add") or each.get("remove") for each in actions]
+        return sum("cdc" in each for each in actions) or sum(bool(each and each["dataChange"]) for each in of_rows)
 
     def quarantine(self) -> DataFrame:
         """Files that could not be turned into documents, and why: (uri, stage, error_class, ...).

@@ -139,6 +139,7 @@ def test_every_fault_in_milvus_is_told_by_its_number_and_mended(promise):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_faults_inside_the_lake_are_told_from_what_waits_and_mended_without_embedding(promise):
     lakehouse, tables = promise.lakehouse, promise.tables
     lakehouse.write("2023.md", sections(2023, 7), modified=1_700_000_001)
@@ -188,7 +189,12 @@ def test_faults_inside_the_lake_are_told_from_what_waits_and_mended_without_embe
     assert (status, faults_in(mended), [mended[kind] for kind in KINDS]) == (0, {}, [0, 0, 0, 0])
     assert mended["advice"] == []
 
-    # What Delta alone cannot mend is read again by the next run.
+    # What Delta alone cannot mend is embedded, or read again, by the next run.
+    tables.delta(EMBEDDINGS).delete(F.col("chunk_id") == of_2022[4])
+    tables.delta(VECTORS).delete(F.col("content_hash") == content)
+    status, unmended = promise.command("--repair")
+    assert (status, faults_in(unmended), len(unmended["advice"])) == (1, {"chunks_without_embedding": 1}, 1)
+    assert lakehouse.run().embedded == 1
     (uri,) = [uri for (uri,) in lakehouse.rows(FILES, "uri") if uri.endswith("2022.md")]
     promise.change(FILES, uri, documents=F.lit(2))
     status, unmended = promise.command("--repair")

@@ -166,3 +166,15 @@ def test_a_checkpoint_of_an_older_listing_is_dropped_and_no_other(spark, tmp_pat
         drop_older_offsets(str(checkpoint))
 
     assert [older.exists(), newer.exists()] == [False, True]
+
+
+def test_a_time_that_no_calendar_has_is_the_last_or_the_first_that_all_have(source, monkeypatch):
+    far = 300_000_000_000_000_000
+    monkeypatch.setattr(source_module, "files_in_folder", lambda _: iter([("a.md", 1, far), ("b.md", 1, -far)]))
+
+    rows = list_now(source, [], []).to_pylist()
+
+    assert [row["modified_at"].isoformat() for row in rows] == [
+        "9999-12-30T00:00:00+00:00",
+        "0001-01-02T00:00:00+00:00",
+    ]

@@ -100,25 +100,32 @@ def test_a_stage_has_nothing_to_do_only_where_its_checkpoint_ends_with_the_table
     assert waits()
     work_off(tables, DOCUMENTS, str(checkpoint), lambda *_: None, lambda: None)
     version = tables.version(DOCUMENTS)
-    assert (waits(), next_version(str(checkpoint))) == (False, version + 1)
+    assert (waits(), next_version(tables, DOCUMENTS, str(checkpoint))) == (False, version + 1)
 
     (newest,) = (each for each in (checkpoint / "offsets").iterdir() if each.name.isdigit())
     (checkpoint / "offsets" / f".{newest.name}.crc").unlink()
     *header, offset = newest.read_text().splitlines()
+    assert tables.changed_files(DOCUMENTS, version) == 1
     for changed, waits_then, version_then in (
         ({"reservoirVersion": version}, True, version),
-        ({"reservoirVersion": version, "index": 3}, False, version + 1),
-        # As a run leaves it that ends between two micro-batches of its first snapshot.
-        ({"reservoirVersion": version, "index": 3, "isStartingVersion": True}, True, 0),
+        ({"reservoirVersion": version, "index": 0}, False, version + 1),
+        # As a run leaves it that ends between two micro-batches of its first snapshot, or of a large version.
+        ({"reservoirVersion": version, "index": 0, "isStartingVersion": True}, True, 0),
         ({"reservoirId": "another"}, True, version + 1),
     ):
         newest.write_text("\n".join([*header, json.dumps(json.loads(offset) | changed)]))
-        assert (waits(), next_version(str(checkpoint))) == (waits_then, version_then)
+        assert (waits(), next_version(tables, DOCUMENTS, str(checkpoint))) == (waits_then, version_then)
+
+    newest.write_text("\n".join([*header, json.dumps(json.loads(offset) | {"reservoirVersion": version, "index": 0})]))
+    log = Path(tables.path, DOCUMENTS.name, "_delta_log", f"{version:020}.json")
+    (added,) = (line for line in log.read_text().splitlines() if line.startswith('{"add"'))
+    log.write_text(f"{log.read_text()}{added}\n")
+    assert (waits(), next_version(tables, DOCUMENTS, str(checkpoint))) == (True, version)
 
     newest.write_text("\n".join([*header, offset]))
     assert not waits()
     (checkpoint / "commits" / newest.name).unlink()
-    assert (waits(), next_version(str(checkpoint))) == (True, 0)
+    assert (waits(), next_version(tables, DOCUMENTS, str(checkpoint))) == (True, 0)
 
 
 def test_rows_are_new_until_their_micro_batch_is_begun_again(lakehouse, monkeypatch):
