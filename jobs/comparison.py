@@ -21,7 +21,7 @@ from .lake.session import materialised, parallel_tasks
 from .lake.tables import EMBEDDINGS
 from .transfer import collection_rows
 from .vectors import partitions
-from .vectors.census import CENSUS_SCHEMA, DEFAULT, SLICE_SCHEMA, census, census_in_task, default_rows, slices_of
+from .vectors.census import CENSUS_SCHEMA, SLICE_SCHEMA, STRAY, census, census_in_task, slices_of, stray_rows
 from .vectors.census import readable as readable_generations
 from .vectors.connection import MilvusAddress
 from .vectors.contents import CONTENTS_SCHEMA, ROWS_PER_QUERY, contents, contents_in_task
@@ -35,7 +35,7 @@ WRONG_SCHEMA = "range string, chunk_id string, kind string, rows bigint"
 
 @dataclass(frozen=True)
 class Mirrored:
-    """Milvus as readers reach it. readable: the live generations that answer; rows: of these and of `_default`.
+    """Milvus as readers reach it. readable: the live generations that answer; rows: of these and of strays.
 
     left_over: partitions that no route names, and no reader is led to; a load drops them.
     """
@@ -48,7 +48,7 @@ class Mirrored:
     left_over: Sequence[str]
 
     def partition(self, name: str) -> str:
-        return DEFAULT if name == DEFAULT else self.readable[name].partition
+        return self.readable[name].partition if name in self.readable else name.removeprefix(STRAY)
 
 
 @dataclass(frozen=True)
@@ -79,13 +79,12 @@ def mirrored(client: MilvusClient, address: MilvusAddress, routes: Routes | None
         partitions.load(client, collection, routes.live)
     readable = readable_generations(client, collection, routes.live)
     rows = {each.range: rows for each, rows in partitions.counts_when_answering(client, collection, readable).items()}
-    strays = default_rows(client, collection)
     return Mirrored(
         client,
         address,
         collection,
         {each.range: each for each in readable},
-        rows | ({DEFAULT: strays} if strays else {}),
+        rows | stray_rows(client, collection),
         [each.partition for each in partitions.present_generations(client, collection) if each not in routes.live],
     )
 

@@ -11,6 +11,8 @@ def print_run(report: Any) -> None:
         f"{report.embeddings_reused:,} embeddings reused\n"
         f"{report.loaded:,} rows loaded into Milvus, {report.removed:,} removed; {report.seconds:.1f} s"
     )
+    if held_back := report.stages.get("ingest", {}).get("held_back"):
+        print(f"the deletion of {held_back:,} files is held back (see lakevec status)")
     print_freshness(report.freshness)
 
 
@@ -92,7 +94,8 @@ def print_status(report: Any) -> None:
     print_freshness(report.freshness)
     if report.held_back:
         print(f"\ndeletions held back: {report.held_back}")
-    print("\nlag  " + "  ".join(f"{stage} {seconds} s" for stage, seconds in report.lag_seconds.items()))
+    lags = {stage: "unknown" if lag is None else f"{lag} s" for stage, lag in report.lag_seconds.items()}
+    print("\nlag  " + "  ".join(f"{stage} {lag}" for stage, lag in lags.items()))
     if report.quarantined:
         print(f"\n{len(report.quarantined)} files quarantined")
         for file in report.quarantined:
@@ -130,6 +133,8 @@ def print_verified(report: Any) -> None:
         print("  A run was writing all the while: what is wrong may be seen wrongly. Verify again when none does.")
     words = "all is well" if report.current else "equal, but for what waits" if report.ok else "NOT EQUAL"
     print(f"{words}; {report.seconds:.1f} s")
+    if not report.ok and not report.repaired:
+        print("`lakevec verify --repair` mends it from the lake's tables alone.")
 
 
 def print_tuned(report: Any) -> None:

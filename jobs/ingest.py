@@ -129,7 +129,7 @@ class Ingest:
             due = self.flow.next_listing(began, time.monotonic() - began) if self.flow else None
             self.done.files_seen = len(listing)
             differing = self.compared(listing)
-            self.done.changes += sum(differing.number.values()) - differing.number.get("unread", 0)
+            self.done.changes += differing.waiting - differing.number.get("unread", 0)
             if differing.gone:
                 self.remove_gone(differing.rows, differing.gone)
             else:
@@ -165,6 +165,7 @@ class Ingest:
             self.guard.believe(and_no_other=self.flow is not None)
         self.hold_back(0, None)
         deleted = remove(self.lake, rows.where("change = 'gone'").select("uri"))
+        self.done.changes += gone
         self.done.deleted += deleted
         self.progress.log("files.deleted", files=gone, documents=deleted)
 

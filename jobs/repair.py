@@ -21,7 +21,7 @@ from .progress import Progress
 from .run import staging_for
 from .settings import Settings
 from .transfer import upsert_rows
-from .vectors.census import DEFAULT
+from .vectors.census import STRAY
 from .vectors.connection import MilvusAddress
 from .vectors.patch import KEYS_PER_DELETE, delete
 from .vectors.routes import Routes
@@ -68,7 +68,7 @@ def mend_keys(
     leaving = suspects.join(own, "chunk_id", "left").where("home is null or home <> range").select("range", "chunk_id")
     deleted = 0
     for name in [row["range"] for row in leaving.select("range").distinct().collect()]:
-        partition = DEFAULT if name == DEFAULT else routes.partition(name)
+        partition = routes.partition(name) if name in routes.generations else name.removeprefix(STRAY)
         for keys in batches(leaving.where(F.col("range") == name).select("chunk_id")):
             delete(client, routes.collection, partition, keys)
             deleted += len(keys)

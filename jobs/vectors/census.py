@@ -22,11 +22,12 @@ from pymilvus.client.types import LoadState
 
 from ...udfs.keys import key_slices
 from .connection import MilvusAddress, cause_in_words, connect
-from .partitions import Generation, count_where, is_lite
+from .partitions import NAME, Generation, count_where, is_lite
 from .patience import retrying
 
 # Milvus's own partition, which lakevec never writes to.
 DEFAULT = "_default"
+STRAY = "partition "
 KEYS_PER_SLICE = 50_000
 SLICES_AT_ONCE = 8
 # Where more than this share of more than a few keys is doubled, they all are suspect.
@@ -75,6 +76,23 @@ def readable(client: MilvusClient, collection: str, generations: Iterable[Genera
 
 def is_loaded(client: MilvusClient, collection: str, partition: str) -> bool:
     return client.get_load_state(collection, partition)["state"] != LoadState.NotLoad
+
+
+def stray_rows(client: MilvusClient, collection: str) -> dict[str, int]:
+    """Rows that readers of the alias may meet in partitions that are no generation of a range, by partition."""
+    names = [name for name in client.list_partitions(collection) if not NAME.fullmatch(name) and name != DEFAULT]
+    if is_lite(client):
+        found = {name: len(keys_where(client, collection, name, Slice(name, name).expression)) for name in names}
+    else:
+        loaded = [name for name in names if is_loaded(client, collection, name)]
+        found = {name: count_where(client, collection, name, "") for name in loaded}
+    found[DEFAULT] = default_rows(client, collection)
+    return {stray(name): rows for name, rows in found.items() if rows}
+
+
+def stray(partition: str) -> str:
+    """What stands for such a partition where time ranges stand, none of which is called so."""
+    return partition if partition == DEFAULT else f"{STRAY}{partition}"
 
 
 def default_rows(client: MilvusClient, collection: str) -> int:

@@ -54,6 +54,7 @@ class Hit:
     start: int
     end: int
     doc_timestamp: datetime
+    doc_id: str
     chunk_id: str
 
 
@@ -217,5 +218,6 @@ def hit_of(found: dict) -> Hit:
         start=row["start"],
         end=row["end"],
         doc_timestamp=EPOCH + timedelta(milliseconds=row["doc_timestamp"]),
+        doc_id=row["doc_id"],
         chunk_id=row["chunk_id"],
     )

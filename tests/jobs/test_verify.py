@@ -98,6 +98,10 @@ def test_every_fault_in_milvus_is_told_by_its_number_and_mended(promise):
     promise.delete(2022, of_2022[2])
     promise.insert(2023, kept[of_2022[2]])
     promise.insert(None, kept[of_2023[0]] | {"chunk_id": "stray"})
+    # In a partition that is none of ours.
+    promise.client.create_partition(promise.name, "somebodys")
+    promise.client.load_partitions(promise.name, ["somebodys"])
+    promise.client.insert(promise.name, [kept[of_2023[0]]], partition_name="somebodys")
 
     status, wrong = promise.command()
 
@@ -107,22 +111,23 @@ def test_every_fault_in_milvus_is_told_by_its_number_and_mended(promise):
         "2022": [1, 0, 3, 0],
         "2023": [0, 1, 1, 0],
         "_default": [0, 1, 0, 0],
+        "partition somebodys": [0, 0, 1, 0],
     }
-    assert [wrong[kind] for kind in KINDS] == [2, 3, 4, 2]
+    assert [wrong[kind] for kind in KINDS] == [2, 3, 5, 2]
     assert not faults_in(wrong)
     assert wrong["examples"] == {
         "missing": sorted([of_2021[0], of_2022[2]]),
         "extra": sorted([foreign, of_2022[2], "stray"]),
-        "doubled": sorted([of_2022[0], of_2022[3], of_2022[1]]),
+        "doubled": sorted([of_2022[0], of_2022[3], of_2022[1], of_2023[0]]),
         "different": sorted(of_2021[1:3]),
     }
     unsampled = promise.command("--sample", "0")[1]
-    assert [unsampled[kind] for kind in (*KINDS, "sampled")] == [2, 3, 4, 0, 0]
+    assert [unsampled[kind] for kind in (*KINDS, "sampled")] == [2, 3, 5, 0, 0]
 
     status, mended = promise.command("--repair")
 
     assert (status, mended["ok"], mended["partitions"]) == (0, True, clean["partitions"])
-    assert mended["repaired"] == {"milvus_rows_deleted": 4, "milvus_rows_written": 7}
+    assert mended["repaired"] == {"milvus_rows_deleted": 5, "milvus_rows_written": 8}
     assert {key: promise.row(key) for key in kept} == kept
     assert promise.lakehouse.assert_mirrored() == rows
 

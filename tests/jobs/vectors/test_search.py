@@ -129,6 +129,7 @@ def test_a_hit_says_where_it_comes_from(client, name):
             start=1,
             end=10,
             doc_timestamp=datetime(1965, 1, 2, 12, tzinfo=UTC),
+            doc_id="d",
             chunk_id="k1",
         )
     ]
