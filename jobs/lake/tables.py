@@ -413,19 +413,21 @@ class LakeTables:
         A table whose folder was restored from a backup writes the numbers of what it lost anew. None in a
         catalogue, which keeps its folders to itself, and for a commit whose log was cleaned up.
         """
-        if self.catalog_schema:
-            return None
-        system, path = storage(self.path)
-        path = f"{path}/{table.name}/_delta_log/{version:020}.json"
-        if system.get_file_info(path).type != fs.FileType.File:
-            return None
-        with system.open_input_stream(path) as log:
-            # Delta's first line is the commit's own: when, by what, under which id.
-            return bytes_hash(log.read(COMMIT_BYTES))
+        log = self.log(table, version, COMMIT_BYTES)
+        # Delta's first line is the commit's own: when, by what, under which id.
+        return None if log is None else bytes_hash(log)
 
     def changed_files(self, table: Table, version: int) -> int | None:
-        """How many files the change feed of this commit is read from; None where its log cannot be had, as in
-        a catalogue or when it was cleaned up."""
+        """How many files the change feed of this commit is read from; None where its log cannot be had."""
+        log = self.log(table, version)
+        if log is None:
+            return None
+        actions = [json.loads(line) for line in log.splitlines() if line]
+        of_rows = [each.get("add") or each.get("remove") for each in actions]
+        return sum("cdc" in each for each in actions) or sum(bool(each and each["dataChange"]) for each in of_rows)
+
+    def log(self, table: Table, version: int, most: int | None = None) -> bytes | None:
+        """What Delta wrote down of a commit, so many bytes at most; None in a catalogue, or where it was cleaned up."""
         if self.catalog_schema:
             return None
         system, path = storage(self.path)
@@ -433,9 +435,7 @@ class LakeTables:
         if system.get_file_info(path).type != fs.FileType.File:
             return None
         with system.open_input_stream(path) as log:
-            actions = [json.loads(line) for line in log.read().splitlines() if line]
-        of_rows = [each.get("add") or each.get("remove") for each in actions]
-        return sum("cdc" in each for each in actions) or sum(bool(each and each["dataChange"]) for each in of_rows)
+            return log.read(most)
 
     def quarantine(self) -> DataFrame:
         """Files that could not be turned into documents, and why: (uri, stage, error_class, ...).

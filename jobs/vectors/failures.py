@@ -5,9 +5,10 @@ from contextlib import contextmanager
 
 import grpc
 from pymilvus import MilvusException
+from pymilvus.client.types import Status
 
 from ..errors import MilvusError
-from .connection import MilvusAddress, cause_in_words
+from .connection import MilvusAddress, cause_in_words, connection_error
 
 
 @contextmanager
@@ -17,6 +18,9 @@ def failures_told(address: MilvusAddress) -> Iterator[None]:
         yield
     # A call that outlives its time comes as gRPC's own error.
     except (MilvusException, grpc.RpcError) as error:
+        # pymilvus keeps a client, and connects it anew within a call.
+        if isinstance(error, MilvusException) and error.code == Status.CONNECT_FAILED:
+            raise connection_error(address, error) from error
         raise MilvusError(
             f"Milvus at {address} failed: {cause_in_words(error)}. Run again: a load goes on where it was."
         ) from error

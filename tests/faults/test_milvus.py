@@ -16,7 +16,7 @@ def test_a_server_that_is_away_before_a_load_stops_the_run_and_the_next_goes_on(
     faulty.prepare()
     server.stop(own_server)
 
-    with pytest.raises(MilvusError, match=r"No connection to Milvus|Fail connecting to server"):
+    with pytest.raises(MilvusError, match="No connection to Milvus"):
         faulty.lakehouse.run()
     server.start(own_server)
 
