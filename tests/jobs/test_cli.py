@@ -13,7 +13,8 @@ RUN_KEYS = {
     "loaded", "removed", "seconds", "freshness", "stages",
 }  # fmt: skip
 HIT_KEYS = {
-    "score", "text", "uri", "title", "heading_path", "page", "start", "end", "doc_timestamp", "chunk_id",
+    "score", "text", "uri", "title", "heading_path", "page", "start", "end", "doc_timestamp", "doc_id",
+    "chunk_id",
 }  # fmt: skip
 
 
