@@ -13,27 +13,31 @@ from unittest.mock import patch
 
 from delta.tables import DeltaMergeBuilder, DeltaTable
 from lakevec.jobs.vectors.build import Staging
-from pymilvus import MilvusClient, utility
+from lakevec.jobs.vectors.patience import PatientClient
+from pymilvus import utility
 from pyspark.sql import DataFrameWriter
 from pyspark.sql.streaming import DataStreamWriter
 from pyspark.sql.streaming.query import StreamingQuery
 
-# In words -> where it is caught. A batch's end is before its checkpoint's commit, a stream's after it.
+# In words -> where it is caught: in the class itself that is used, for a method that it has of its own hides its
+# base's. A batch's end is before its checkpoint's commit, a stream's after it.
 EFFECTS: dict[str, tuple[Any, str]] = {
     "merge into Delta": (DeltaMergeBuilder, "execute"),
     "delete from Delta": (DeltaTable, "delete"),
     "append to Delta": (DataFrameWriter, "save"),
-    "upsert": (MilvusClient, "upsert"),
-    "delete": (MilvusClient, "delete"),
-    "creation of a collection": (MilvusClient, "create_collection"),
-    "creation of an index": (MilvusClient, "create_index"),
-    "creation of an alias": (MilvusClient, "create_alias"),
-    "move of an alias": (MilvusClient, "alter_alias"),
-    "drop of a collection": (MilvusClient, "drop_collection"),
-    "creation of a partition": (MilvusClient, "create_partition"),
-    "load of partitions": (MilvusClient, "load_partitions"),
-    "release of partitions": (MilvusClient, "release_partitions"),
-    "drop of a partition": (MilvusClient, "drop_partition"),
+    "upsert": (PatientClient, "upsert"),
+    "delete": (PatientClient, "delete"),
+    "creation of a collection": (PatientClient, "create_collection"),
+    "creation of an index": (PatientClient, "create_index"),
+    "creation of an alias": (PatientClient, "create_alias"),
+    "move of an alias": (PatientClient, "alter_alias"),
+    "drop of a collection": (PatientClient, "drop_collection"),
+    "creation of a partition": (PatientClient, "create_partition"),
+    "load of a collection": (PatientClient, "load_collection"),
+    "load of partitions": (PatientClient, "load_partitions"),
+    "release of partitions": (PatientClient, "release_partitions"),
+    "drop of a partition": (PatientClient, "drop_partition"),
+    "flush": (PatientClient, "flush"),
     "submission of an import": (utility, "do_bulk_insert"),
     "clearing of the staging folder": (Staging, "clear"),
 }

@@ -24,12 +24,12 @@ from .written import Passage, Unreadable, edited, in_words, new_content, redated
 # 2023-11-14; every write comes a second later, so that size and time tell it from every other.
 FIRST_WRITE = 1_700_000_000
 YEAR = 31_556_952
-FILES = ("a.md", "b.md", "ö ß/c.md", "2018 plan.md", "d.txt", "2022-05 e.txt", "f.mbox", "g.mbox")
+FILES = ("a.md", "b ${x}.md", "ö ß/c.md", "2018 plan.md", "d.txt", "2022-05 e.txt", "f.mbox", "g.mbox")
 # A third of control characters is no text in any encoding.
 BROKEN = (bytes(range(1, 9)) * 3 + b" nothing that is read", b"", b" \n")
 MOST_RUNS = 4
 # Beyond so many effects, few runs would die.
-MOST_EFFECTS = 16
+MOST_EFFECTS = 30
 STAGES = ("ingest", "chunk", "embed", "load")
 FIELDS = (
     "chunk_id",
@@ -210,7 +210,12 @@ class Sequence(RuleBasedStateMachine):
         self.run_killed(Kill(call, after))
 
     @precondition(lambda self: self.may_run)
-    @rule(call=st.integers(7, MOST_EFFECTS), after=st.booleans())
+    @rule(call=st.integers(7, 14), after=st.booleans())
+    def run_killed_midway(self, call: int, after: bool) -> None:
+        self.run_killed(Kill(call, after))
+
+    @precondition(lambda self: self.may_run)
+    @rule(call=st.integers(15, MOST_EFFECTS), after=st.booleans())
     def run_killed_late(self, call: int, after: bool) -> None:
         self.run_killed(Kill(call, after))
 
