@@ -1,0 +1,111 @@
+"""A first load of LAKEVEC_BENCH_LOADS synthetic rows, such as "10000 100000", against pymilvus's own two ways: inserts
+of 1,000 rows, and its LocalBulkWriter with an import.
+
+All three end with the same rows in the same partitions, indexed alike and loaded. lakevec reads Delta, checks every row
+and publishes; its peers read Parquet files with the collection's columns, which nobody counts the making of. Theirs is
+the time after their Python started. The memory of the driver is that of its two processes: how far they grew, at most.
+"""
+
+import json
+import os
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from lakevec.jobs.lake.tables import EMBEDDINGS
+from lakevec.jobs.load import load
+from lakevec.jobs.progress import Progress
+from lakevec.jobs.transfer import collection_rows
+from lakevec.jobs.vectors.connection import MilvusAddress, connect
+from lakevec.jobs.vectors.index import METRIC, VectorIndex
+from lakevec.jobs.vectors.patch import RANGE
+from lakevec.jobs.vectors.routes import read_routes
+from pyspark.sql import SparkSession
+
+from .passages import spread
+from .peer import PEERS, environment, timed
+from .test_load import synthetic_embeddings
+
+SIZES = [int(number) for number in os.environ.get("LAKEVEC_BENCH_LOADS", "10000 100000").split()]
+ROUNDS = int(os.environ.get("LAKEVEC_BENCH_ROUNDS", "3"))
+INDEX = os.environ.get("LAKEVEC_BENCH_INDEX", "HNSW")
+
+pytestmark = [pytest.mark.bench, pytest.mark.timeout(3 * 3600)]
+
+
+class Growth:
+    """How far processes grow above what they had at the beginning. Linux alone."""
+
+    def __init__(self, processes: Mapping[str, int]):
+        self.processes = processes
+        for pid in processes.values():
+            Path(f"/proc/{pid}/clear_refs").write_text("5")
+        self.before = self.megabytes("VmRSS")
+
+    def megabytes(self, line: str) -> dict[str, float]:
+        found = {}
+        for name, pid in self.processes.items():
+            (told,) = [each for each in Path(f"/proc/{pid}/status").read_text().splitlines() if each.startswith(line)]
+            found[name] = int(told.split()[1]) / 1000
+        return found
+
+    def most(self) -> dict[str, float]:
+        return {name: most - self.before[name] for name, most in self.megabytes("VmHWM").items()}
+
+
+def driver(spark: SparkSession) -> dict[str, int]:
+    jvm = spark._jvm.java.lang.ProcessHandle.current().pid()  # pyright: ignore[reportOptionalMemberAccess, reportOptionalCall]
+    return {"python": os.getpid(), "jvm": jvm}  # pyright: ignore[reportReturnType]
+
+
+@pytest.mark.parametrize("rows", SIZES)
+def test_a_first_load(new_lakehouse, tmp_path, rows, keep):
+    found: dict[str, list[float]] = {"lakevec": [], "insert": [], "bulk": []}
+    memory: dict[str, list[float]] = {"python": [], "jvm": []}
+    exported = tmp_path / "rows"
+    index: VectorIndex | None = None
+    for number in range(ROUNDS):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        lakehouse = new_lakehouse(folder, f"index.type={INDEX}", "mlflow.experiment=")
+        lake, settings = lakehouse.lake(), lakehouse.settings
+        address = MilvusAddress(settings.milvus.uri)
+        lake.tables.append(EMBEDDINGS, synthetic_embeddings(lakehouse.spark, rows, lake.model.dimension, lake.model.id))
+        growth = Growth(driver(lakehouse.spark))
+        loaded = load(lake, settings, address, Progress(terminal=False), str(folder / "staging"))
+        assert loaded.loaded == rows
+        found["lakevec"].append(loaded.seconds)
+        for name, megabytes in growth.most().items():
+            memory[name].append(megabytes)
+        client = connect(address)
+        routes = read_routes(client, settings.milvus.collection)
+        assert routes
+        client.drop_alias(settings.milvus.collection)
+        client.drop_collection(routes.collection)
+        index = routes.index
+        if not exported.exists():
+            export(lake.tables.read(EMBEDDINGS), exported)
+        told = {"type": index.type, "build": dict(index.build), "metric": METRIC, "dimension": lake.model.dimension}
+        for way in ("insert", "bulk"):
+            name, staging = f"peer_{uuid.uuid4().hex[:8]}", folder / f"staging-{way}"
+            program = [environment("pymilvus"), PEERS / "load_with_pymilvus.py", way, address.uri, name]
+            ran = timed([*program, exported, staging, json.dumps(told)])
+            assert ran.answer["rows"] == rows
+            found[way].append(ran.answer["seconds"])
+    assert index
+    figures: dict = {
+        name: {"seconds": spread(seconds), "rows_per_second": spread(rows / each for each in seconds)}
+        for name, seconds in found.items()
+    }
+    for way in ("insert", "bulk"):
+        figures[f"times_{way}"] = spread(their / our for their, our in zip(found[way], found["lakevec"], strict=True))
+    grown = {f"{name}_grew_by_megabytes": spread(values) for name, values in memory.items()}
+    keep({"rows": rows, "index": f"{index.type} {dict(index.build)}", **figures, **grown})
+
+
+def export(embeddings, folder: Path) -> None:
+    """The collection's rows as Parquet, a sub-folder for each time range, named as a partition may be."""
+    for (name,) in embeddings.select("partition").distinct().collect():
+        rows = collection_rows(embeddings.where(embeddings["partition"] == name)).drop(RANGE)
+        rows.write.parquet(str(folder / f"p{name}"))
