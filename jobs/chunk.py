@@ -52,6 +52,7 @@ def chunk(lake: Lake, progress: Progress, flow: Flow | None = None) -> Chunked:
             advance(documents)
         if flow:
             flow.done(flow.documents, begun)
+            flow.ended("chunk")
             flow.hand_on("embed", merged)
         done.documents += documents
         done.chunks += merged["insert"] + merged["update"]

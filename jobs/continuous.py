@@ -31,11 +31,9 @@ from .settings import Settings
 from .vectors.connection import has_died, milvus_for
 from .vectors.patience import in_vain, is_transient
 
-# A stage that fails so often, one failure close behind the other, ends the run.
+# A stage that fails so often, with nothing done in between, ends the run.
 MOST_FAILURES = 12
 LONGEST_WAIT_SECONDS = 60
-# What worked for so long begins anew to count its failures.
-STEADY_SECONDS = 60
 # Milvus is compared with the lake at least so often: it may have lost what nobody changed.
 COMPARE_SECONDS = 60
 HEARTBEAT_SECONDS = 30
@@ -143,17 +141,17 @@ def kept_up(stage: str, work: Callable[[], Any], flow: Flow, progress: Progress,
 
     Where Milvus is away when the end comes, the stage's work is left as it is.
     """
-    begun = time.monotonic()
+    endings = 0
 
     def attempt() -> None:
-        nonlocal begun
-        begun = time.monotonic()
+        nonlocal endings
+        begun, endings = time.monotonic(), flow.endings[stage]
         if not flow.stopping.is_set() and (outcome := work()) is not None:
             report.add(stage, outcome, time.monotonic() - begun)
             progress.log(f"{stage}.done", **plain_numbers(outcome))
 
     def forgive(state: RetryCallState) -> None:
-        if time.monotonic() - begun > STEADY_SECONDS:
+        if flow.endings[stage] > endings:
             state.attempt_number = 1
 
     def tell(state: RetryCallState) -> None:
@@ -204,6 +202,7 @@ def load_as_it_changes(
                 with flow.turns.of("load"):
                     outcome = load(work.lake, settings, address, progress, work.staging, work.metrics)
                 compared_at = time.monotonic()
+                flow.ended("load")
                 report.add("load", outcome, compared_at - begun)
             if not flow.embeddings_changed.wait(COMPARE_SECONDS if is_told else settings.pipeline.trigger_seconds):
                 work.metrics.write()

@@ -21,7 +21,7 @@ LASTING = [FileTooLarge.__name__, NameNotUtf8.__name__]
 def differences(listing: DataFrame, files: DataFrame, patience: bool = False) -> DataFrame:
     """Files that differ: change is new, changed, gone, or unread, where reading failed the last time.
 
-    known_hash: of the bytes that were parsed; last_hash: of the bytes that were read. A forgotten
+    known_hash: of the bytes that were parsed; last_hash: of the bytes that were read; known_seen_at: when. A forgotten
     file never differs; one whose known time is null is read again (`lakevec retry`).
     patience: an unread file waits for as many minutes as there were attempts, an hour at most.
     """
@@ -39,6 +39,7 @@ def differences(listing: DataFrame, files: DataFrame, patience: bool = False) ->
         F.col("reason.attempts").alias("attempts"),
         F.col("documents").alias("known_documents"),
         F.col("parsed_at").alias("known_parsed_at"),
+        F.col("seen_at").alias("known_seen_at"),
         (F.col("state") == "forgotten").alias("is_forgotten"),
         (F.col("state") == "gone").alias("is_known_gone"),
         "forgotten",

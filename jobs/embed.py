@@ -87,6 +87,7 @@ def embed(lake: Lake, settings: Settings, progress: Progress, flow: Flow | None 
         if flow:
             flow.embedded_per_second = pieces.rate
             flow.done(flow.chunks, begun)
+            flow.ended("embed")
             flow.hand_on("load", merged)
             flow.embeddings_changed.set()
 

@@ -133,7 +133,7 @@ def print_verified(report: Any) -> None:
         print("  A run was writing all the while: what is wrong may be seen wrongly. Verify again when none does.")
     words = "all is well" if report.current else "equal, but for what waits" if report.ok else "NOT EQUAL"
     print(f"{words}; {report.seconds:.1f} s")
-    if not report.ok and not report.repaired:
+    if not (report.ok or report.moved or report.repaired or report.advice):
         print("`lakevec verify --repair` mends it from the lake's tables alone.")
 
 

@@ -26,7 +26,7 @@ from .lake.session import materialised, parallel_tasks
 from .lake.source import check_source, read_file, source_root
 from .lake.stream import run_stream, was_cut_off
 from .lake.tables import DOCUMENTS, FILES
-from .outcomes import file_actions, replaces
+from .outcomes import file_actions, moment, replaces
 from .progress import Progress
 from .settings import Settings, required
 
@@ -129,7 +129,6 @@ class Ingest:
             due = self.flow.next_listing(began, time.monotonic() - began) if self.flow else None
             self.done.files_seen = len(listing)
             differing = self.compared(listing)
-            self.done.changes += differing.waiting - differing.number.get("unread", 0)
             if differing.gone:
                 self.remove_gone(differing.rows, differing.gone)
             else:
@@ -138,6 +137,8 @@ class Ingest:
         is_worked_off = not differing.waiting or self.take_in(differing, arrived_after, listed_at, due)
         self.known_until = listed_at if is_worked_off else arrived_after
         self.knows_source |= is_worked_off
+        if self.flow:
+            self.flow.ended("ingest")
         if self.flow and due:
             self.flow.stopping.wait(max(0.0, due - time.monotonic()))
 
@@ -216,6 +217,7 @@ class Ingest:
         tables = self.lake.tables
         if self.forgotten is None:
             self.forgotten = forgotten_bytes(tables.read(FILES))
+        now = moment(piece)
         limits = Limits(self.settings.parse.timeout_seconds, self.settings.parse.memory_mb)
         files = [
             tuple(file[name] for name in ("uri", "size", "modified_at", "known_hash", "forgotten")) for file in piece
@@ -235,12 +237,12 @@ class Ingest:
         actions = reconcile(
             parsed.where("doc_id is not null")
             .select(*[name for name in DOCUMENTS.schema.names if name != "changed_at"])
-            .withColumn("changed_at", F.current_timestamp()),
+            .withColumn("changed_at", F.lit(now)),
             children_of(tables.read(DOCUMENTS), DOCUMENTS, "uri", keys_named(tables.spark, "uri", known)),
             DOCUMENTS,
         )
         changed = apply(tables, DOCUMENTS, actions, lambda _: self.announce(len(piece)))
-        rows = file_actions(outcomes, replaced, piece, arrived_after, listed_at)
+        rows = file_actions(outcomes, replaced, piece, arrived_after, listed_at, now)
         schema = StructType([*FILES.schema.fields, StructField("action", StringType())])
         if self.flow:
             self.flow.hand_on("chunk", changed)
@@ -249,6 +251,7 @@ class Ingest:
             self.metrics.arrived(rows)
         if any(outcome["forgotten"] or outcome["state"] == "forgotten" for outcome in outcomes):
             self.forgotten = None
+        self.done.changes += sum(file["change"] != "unread" for file in piece)
         self.done.documents += changed["insert"] + changed["update"]
         self.done.deleted += changed["delete"]
         self.done.quarantined += sum(outcome["state"] == "quarantined" for outcome in outcomes)

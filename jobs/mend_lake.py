@@ -13,7 +13,6 @@ from .lake.changes import DELETE, INSERT, UPDATE, apply, named, reconcile
 from .lake.faults import KEY_SEPARATOR, KEYED
 from .lake.lake import Lake
 from .lake.session import materialised, parallel_tasks
-from .lake.stream import delete_folder
 from .lake.tables import CHUNKS, DOCUMENTS, EMBEDDINGS, FILES, VECTORS, LakeTables, Table
 
 KEYS_PER_REPLACEMENT = 1_000
@@ -69,15 +68,15 @@ def mend_lake(lake: Lake, faults: DataFrame, numbers: Mapping[str, int]) -> tupl
         wrong = keys(*of_embeddings).union(changed).distinct() if of_embeddings else changed.distinct()
         written, waiting = follow_chunks(lake, materialised(wrong))
         done["embeddings"] += written
-        if waiting:
-            # Nothing in its feed tells of them: the stage begins anew, and embeds what has no vector.
-            delete_folder(lake.checkpoint("embed"))
-            advice.append(f"Run `lakevec run --once`: {waiting:,} chunks have to be embedded.")
+        if number := waiting.count():
+            # So that the stage's feed tells of them, and of no others.
+            replace_rows(tables, CHUNKS, tables.read(CHUNKS).join(waiting, "chunk_id", "left_semi"))
+            advice.append(f"Run `lakevec run --once`: {number:,} chunks have to be embedded.")
     return Counter({name: number for name, number in done.items() if number}), advice
 
 
 def keep_one(tables: LakeTables, table: Table, doubled: DataFrame) -> int:
-    """Leave one row of each of these keys, in one commit for some of them at a time."""
+    """Leave one row of each of these keys."""
     order = F.desc(NEWEST[table.name]) if table.name in NEWEST else F.lit(1)
     number = F.row_number().over(Window.partitionBy(*table.key).orderBy(order))
     joined = F.concat_ws(KEY_SEPARATOR, *[F.col(name).cast("string") for name in table.key])
@@ -85,12 +84,17 @@ def keep_one(tables: LakeTables, table: Table, doubled: DataFrame) -> int:
     # What is replaced is named by the key's first column: rows that share it alone are written again as they are.
     firsts = present.withColumn("key", joined).join(doubled, "key", "left_semi").select(first).distinct()
     rows = materialised(present.join(firsts, first, "left_semi").withColumn("_number", number))
+    replace_rows(tables, table, rows.where("_number = 1"))
+    return rows.where("_number > 1").count()
+
+
+def replace_rows(tables: LakeTables, table: Table, rows: DataFrame) -> None:
+    """Put these rows in the place of all that share their key's first column, some of them in one commit."""
+    rows, first = materialised(rows), table.key[0]
     values = [value for (value,) in rows.select(first).distinct().collect()]
     for begin in range(0, len(values), KEYS_PER_REPLACEMENT):
-        part = values[begin : begin + KEYS_PER_REPLACEMENT]
-        of_part = named(first, part)
-        tables.replace(table, of_part, rows.where("_number = 1").where(of_part))
-    return rows.where("_number > 1").count()
+        of_part = named(first, values[begin : begin + KEYS_PER_REPLACEMENT])
+        tables.replace(table, of_part, rows.where(of_part))
 
 
 def read_again(tables: LakeTables, uris: DataFrame) -> int:
@@ -142,10 +146,10 @@ def keep_vectors(tables: LakeTables, chunk_ids: DataFrame) -> int:
     return apply(tables, VECTORS, rows)[INSERT]
 
 
-def follow_chunks(lake: Lake, chunk_ids: DataFrame) -> tuple[int, int]:
+def follow_chunks(lake: Lake, chunk_ids: DataFrame) -> tuple[int, DataFrame]:
     """Make the embeddings of these chunks what they should be.
 
-    Gives the rows changed, and the chunks that have no vector: their embeddings are left as they are.
+    Gives the rows changed, and the keys of chunks that have no vector: their embeddings are left as they are.
     """
     tables = lake.tables
     chunks = tables.read(CHUNKS).join(chunk_ids, "chunk_id", "left_semi")
@@ -158,4 +162,4 @@ def follow_chunks(lake: Lake, chunk_ids: DataFrame) -> tuple[int, int]:
     desired = embeddings_of(ready, vectors, lake.model.id, lake.granularity)
     compared = replace(EMBEDDINGS, volatile=frozenset())
     done = apply(tables, EMBEDDINGS, reconcile(desired, present, compared))
-    return sum(done.values()), waiting.count()
+    return sum(done.values()), waiting

@@ -11,6 +11,7 @@ from .lake.tables import FILES
 # Object stores tell whole seconds, some file systems every second one.
 COARSE_TIME = timedelta(seconds=2)
 CLOCKS_APART = timedelta(minutes=1)
+TICK = timedelta(milliseconds=1)
 
 
 def replaces(outcome: Mapping[str, Any], unreadable: Literal["keep", "remove"]) -> bool:
@@ -22,18 +23,24 @@ def replaces(outcome: Mapping[str, Any], unreadable: Literal["keep", "remove"]) 
     return unreadable == "remove" and outcome["state"] == "quarantined" and is_its_own
 
 
+def moment(piece: list[dict[str, Any]]) -> datetime:
+    """Now; but later than all that is known of these files, whatever the clock says: doubt.py sees by these times
+    which of two tables was written last."""
+    return max([datetime.now(UTC), *(file["known_seen_at"] + TICK for file in piece if file["known_seen_at"])])
+
+
 def file_actions(
     outcomes: list[dict[str, Any]],
     replaced: set[str],
     piece: list[dict[str, Any]],
     arrived_after: datetime | None,
     listed_at: datetime | None,
+    now: datetime,
 ) -> list[tuple]:
     """Rows of FILES, each with its action, that write down what became of the files of a piece.
 
-    replaced: the files whose known documents gave way to the outcome's.
+    replaced: the files whose known documents gave way to the outcome's. now: `moment`.
     """
-    now = datetime.now(UTC)
     listed = {file["uri"]: file for file in piece}
     rows = []
     for outcome in outcomes:

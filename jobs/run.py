@@ -105,7 +105,8 @@ def opened(settings: Settings, stages: tuple[str, ...], progress: Progress, is_l
             # What is wrong with the settings is told before anything is started or made.
             check_source(source_root(required(settings.source.path, "source.path")))
         if not is_locked:
-            stack.enter_context(locked(settings, "run" if stages == STAGES else " ".join(stages), stages))
+            command = "run" if stages == STAGES else " ".join(stages)
+            stack.enter_context(locked(settings, command, stages, makes_lake="ingest" in stages))
         progress.log("run.starting", stages=" ".join(stages), lake=lake_path(settings))
         # Spark before Milvus: its JVM is a fork of this process, which should not speak gRPC by then.
         lake = open_lake(spark_session(settings.spark), settings, "ingest" in stages, held=stages)

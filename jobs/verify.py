@@ -46,8 +46,9 @@ OF_INGEST = ("documents_without_file", "files_with_other_documents")
 class VerifyReport:
     """What is wrong, after the repair if there was one.
 
-    ok: nothing is wrong. current: nothing waits for a stage either, so that Milvus holds what the files held
-    when they were listed last. moved: a run was writing all the while, so that what is wrong may be seen wrongly.
+    ok: nothing is wrong, nor was there anything that could not be mended here. current: nothing waits for a
+    stage either, so that Milvus holds what the files held when they were listed last. moved: a run was writing
+    all the while, so that what is wrong may be seen wrongly.
     missing: rows of `embeddings` that readers of Milvus do not find in their range. extra: rows of Milvus
     whose key the lake does not have, or not in this range only. doubled: rows beyond the first of a key.
     different: rows of the sample with other fields or another vector. partitions: range -> these numbers,
@@ -218,9 +219,10 @@ def report(found: Finding, repaired: Mapping[str, int], advice: list[str], secon
         for name in sorted(names)
     }
     total = {kind: sum(numbers[kind] for numbers in by_range.values()) for kind in KINDS}
+    is_ok = found.ok and not advice
     return VerifyReport(
-        ok=found.ok,
-        current=found.ok and not found.behind,
+        ok=is_ok,
+        current=is_ok and not found.behind,
         moved=found.moved,
         missing=total[MISSING],
         extra=total[EXTRA],

@@ -11,7 +11,7 @@ from ...udfs.chunk import Chunking, ChunkingError, check_chunking
 from ...udfs.model import Model, ModelNotFound, find_model
 from ..errors import ConfigurationError
 from ..settings import Granularity, Settings
-from .migration import bring_up_to_date, migrate, needed, state
+from .migration import bring_up_to_date, check_is_new, migrate, needed, state
 from .storage import lake_path
 from .tables import EMBEDDINGS, TABLES, LakeTables
 
@@ -43,6 +43,7 @@ def open_lake(spark: SparkSession, settings: Settings, create: bool = False, hel
     """
     tables = LakeTables(spark, lake_path(settings), settings.lake.catalog_schema)
     if not tables.exists(EMBEDDINGS):
+        check_is_new(tables)
         if not create:
             raise ConfigurationError(
                 f"There is no lake at lake.path {tables.path}. See whether the path is right; `lakevec run` and "

@@ -57,9 +57,12 @@ class Holder:
 
 
 @contextlib.contextmanager
-def locked(settings: Settings, command: str, stages: Iterable[str] = STAGES) -> Iterator[None]:
+def locked(
+    settings: Settings, command: str, stages: Iterable[str] = STAGES, makes_lake: bool = False
+) -> Iterator[None]:
     """Hold the locks of these stages, for `lakevec <command>`, as long as the block lasts.
 
+    makes_lake: where there is no lake, this command makes one.
     Raises LakeBusyError that names the holder, at once, where another process (or an outer block of
     this one: it is not reentrant) has one of them; before Spark starts on a local lake.
     """
@@ -70,7 +73,7 @@ def locked(settings: Settings, command: str, stages: Iterable[str] = STAGES) -> 
         if settings.lake.catalog_schema or folder is None or is_mount(folder):
             tables = LakeTables(spark_session(settings.spark), path, settings.lake.catalog_schema)
             stack.enter_context(leased(tables, stages, Holder(command)))
-        elif folder.is_dir() or "ingest" in stages:
+        elif folder.is_dir() or makes_lake:
             # Elsewhere there is no lake, and nothing shall be made that looks like one.
             for stage in stages:
                 stack.enter_context(flocked(folder / FOLDER, stage, Holder(command)))

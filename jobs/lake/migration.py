@@ -18,6 +18,7 @@ from .lock import STAGES, locked
 from .tables import EMBEDDINGS, METRICS, OLDER_VERSIONS, PARTITIONS, SCHEMA_VERSION, TABLES, LakeTables, Table
 
 VERSION = "lakevec.schema_version"
+IS_GONE = "it is gone, and with an empty one in its place all others would be taken for what must go, or be made anew"
 # Tables that an older lakevec may not have made; without their rows nothing else is lost.
 HISTORIES = frozenset({PARTITIONS.name, METRICS.name})
 
@@ -50,12 +51,23 @@ def bring_up_to_date(tables: LakeTables, settings: Settings, held: Collection[st
         return
     if not held:
         raise LakevecError(
-            f"The tables at {tables.path} were made by an older lakevec. `lakevec run --once`, or any one of its "
-            f"stages, brings them to schema version {SCHEMA_VERSION}; an older lakevec cannot use them then."
+            f"The tables at {tables.path} were made by an older lakevec, or one of them is gone. `lakevec run --once`, "
+            f"or any one of its stages, brings them to schema version {SCHEMA_VERSION}; an older lakevec cannot use "
+            "them then."
         )
     with locked(settings, "migration", [stage for stage in STAGES if stage not in held]):
         # Once more, now that nobody else may be at it.
         migrate(tables, needed(states(tables)))
+
+
+def check_is_new(tables: LakeTables) -> None:
+    """Raises LakevecError where `embeddings` is missing in a lake that has been used: it knows model and chunking.
+
+    Where a lake was being made, and that was cut off, the other tables are there and empty.
+    """
+    others = [table for table in TABLES if table.name != EMBEDDINGS.name and tables.exists(table)]
+    if any(not tables.read(table).isEmpty() for table in others):
+        raise refusal(EMBEDDINGS, IS_GONE)
 
 
 def states(tables: LakeTables) -> dict[Table, TableState | None]:
@@ -76,7 +88,7 @@ def needed(present: Mapping[Table, TableState | None]) -> list[Step]:
     for table, state in sorted(present.items(), key=lambda item: item[0].name == EMBEDDINGS.name):
         if state is None:
             if table.name not in HISTORIES:
-                raise refusal(table, "it is gone, and with an empty one in its place the index would be emptied")
+                raise refusal(table, IS_GONE)
             steps.append(Step(table, is_missing=True))
             continue
         check_version(table, state.version)

@@ -199,7 +199,12 @@ def test_faults_inside_the_lake_are_told_from_what_waits_and_mended_without_embe
     tables.delta(VECTORS).delete(F.col("content_hash") == content)
     status, unmended = promise.command("--repair")
     # It waits for embed now.
-    assert (status, faults_in(unmended), len(unmended["advice"]), "embed" in unmended["behind"]) == (0, {}, 1, True)
+    assert (status, faults_in(unmended), len(unmended["advice"]), unmended["behind"]) == (1, {}, 1, {"embed": 1})
+    # The others are still looked at.
+    promise.change(EMBEDDINGS, of_2022[3], partition=F.lit("2020"))
+    status, seen = promise.command()
+    assert (status, faults_in(seen)) == (1, {"embeddings_other_than_chunk": 1})
+    promise.change(EMBEDDINGS, of_2022[3], partition=F.lit("2022"))
     assert lakehouse.run().embedded == 1
     (uri,) = [uri for (uri,) in lakehouse.rows(FILES, "uri") if uri.endswith("2022.md")]
     promise.change(FILES, uri, documents=F.lit(2))

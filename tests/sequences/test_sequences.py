@@ -1,21 +1,20 @@
 """Whatever happens to source, lake and Milvus, wherever runs die: after one more, Milvus holds what it should."""
 
-import collections.abc
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
+from lakevec.jobs.embed import WITH_VECTORS
 from lakevec.jobs.vectors import partitions
 from lakevec.jobs.vectors.connection import MilvusAddress, connect
 from pyspark import cloudpickle
-from pyspark.sql import functions as F
 
 from . import written
 from .losses import drop_collections
@@ -28,10 +27,9 @@ BUILDS = ("load.build_rows=2", "load.build_share=0.4")
 def sequence(new_lakehouse, tmp_path, monkeypatch, capsys) -> type[Sequence]:
     """The machine, with real Delta tables and a real Milvus, and vectors that cost nothing."""
     cloudpickle.register_pickle_by_value(written)
-    to_vector = udf_of(written.vector_of)
+    to_rows = rows_of(written.vector_of)
     monkeypatch.setattr(
-        "lakevec.jobs.embed.embedding",
-        lambda *_: lambda texts: texts.select("content_hash", to_vector("text").alias("vector")),
+        "lakevec.jobs.embed.embedding", lambda *_: lambda texts: texts.mapInPandas(to_rows, WITH_VECTORS)
     )
     # Nobody reads meanwhile.
     monkeypatch.setattr(partitions, "DRAIN_SECONDS", 0.0)
@@ -60,16 +58,14 @@ def sequence(new_lakehouse, tmp_path, monkeypatch, capsys) -> type[Sequence]:
     return SequenceHere
 
 
-def udf_of(vector_of: Callable):
-    """A pandas UDF of a function from a text to its vector."""
+def rows_of(vector_of: Callable) -> Callable[[Iterator[pd.DataFrame]], Iterator[pd.DataFrame]]:
+    """From (content_hash, text) to (content_hash, vector), on executors that cannot import this module."""
 
-    def to_vectors(texts):
-        for piece in texts:
-            yield pd.Series([vector_of(text) for text in piece])
+    def to_rows(pieces):
+        for piece in pieces:
+            yield piece[["content_hash"]].assign(vector=[vector_of(text) for text in piece["text"]])
 
-    pieces = collections.abc.Iterator[pd.Series]
-    to_vectors.__annotations__ = {"texts": pieces, "return": pieces}
-    return F.pandas_udf(to_vectors, "array<float>")
+    return to_rows
 
 
 def run(sequence: type[Sequence], number: int, steps: int, **more) -> None:

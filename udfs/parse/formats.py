@@ -108,6 +108,8 @@ def kind_of(data: bytes, name: str) -> str:
         raise UnsupportedFormat("the binary Office formats before 2007 (.doc, .xls, .ppt) and .msg are not read")
     if named == "pdf":
         raise ParseError("it is named .pdf, but has no PDF header")
+    if suffix[1:] in OFFICE:
+        raise ParseError(f"it is named {suffix}, but is no Office file: those are zip archives")
     if named not in ("html", "eml", "mbox") and is_binary(data) and not is_marked(data) and not wide(data):
         raise UnsupportedFormat(f"binary data of no format that is read ({SUPPORTED})")
     if named == "plain" and HTML.match(data[:SNIFFED]):

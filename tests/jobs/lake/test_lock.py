@@ -17,7 +17,7 @@ HOLDER = """
 import subprocess, sys, time
 from lakevec.jobs.lake.lock import locked
 from lakevec.jobs.settings import load_settings
-with locked(load_settings("local", [f"lake.path={sys.argv[1]}"], {}), "run"):
+with locked(load_settings("local", [f"lake.path={sys.argv[1]}"], {}), "run", makes_lake=True):
     child = subprocess.Popen(["sleep", "60"])
     print(child.pid, flush=True)
     time.sleep(60)
@@ -51,7 +51,7 @@ def test_a_second_run_stops_at_once_and_names_the_first_whose_death_frees_the_lo
 
 
 def test_different_stages_work_at_the_same_time_and_a_refused_command_keeps_none(settings):
-    with locked(settings, "ingest", ["ingest"]):
+    with locked(settings, "ingest", ["ingest"], makes_lake=True):
         with (
             locked(settings, "load", ["load"]),
             pytest.raises(LakeBusyError, match="the stage load"),
@@ -64,8 +64,9 @@ def test_different_stages_work_at_the_same_time_and_a_refused_command_keeps_none
 
 
 def test_where_there_is_no_lake_none_is_begun(settings, tmp_path):
-    with locked(settings, "load", ["load"]):
-        pass
+    for stages in (["load"], STAGES):
+        with locked(settings, "forget", stages):
+            pass
     assert not (tmp_path / "lake").exists()
 
 

@@ -2,8 +2,9 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from lakevec.jobs.errors import LakeBusyError, LakevecError
+from lakevec.jobs.errors import ConfigurationError, LakeBusyError, LakevecError
 from lakevec.jobs.lake import migration
+from lakevec.jobs.lake.lake import open_lake
 from lakevec.jobs.lake.lock import locked
 from lakevec.jobs.lake.migration import VERSION, Step, TableState, needed
 from lakevec.jobs.lake.tables import EMBEDDINGS, FILES, PARTITIONS, SCHEMA_VERSION, TABLES, TEXT, column
@@ -45,6 +46,23 @@ def test_what_is_missing_is_made_and_embeddings_comes_last():
 def test_what_no_version_explains_is_refused_and_the_table_is_named(found, why):
     with pytest.raises(LakevecError, match=rf"The table `files` .*{why}"):
         needed({FILES: found})
+
+
+def test_a_lake_without_embeddings_is_no_new_lake_but_one_that_was_being_made_is(lakehouse):
+    tables = lakehouse.lake().tables
+    shutil.rmtree(f"{tables.path}/{EMBEDDINGS.name}")
+    with pytest.raises(ConfigurationError, match="There is no lake"):
+        lakehouse.lake()
+    open_lake(lakehouse.spark, lakehouse.settings, create=True)
+    lakehouse.write("a.md", "# A\n\nA text.")
+    lakehouse.run(("ingest",))
+    shutil.rmtree(f"{tables.path}/{EMBEDDINGS.name}")
+
+    for refused in (lakehouse.lake, lambda: lakehouse.run(("ingest",))):
+        with pytest.raises(LakevecError, match=r"The table `embeddings` .* it is gone"):
+            refused()
+    assert not tables.exists(EMBEDDINGS)
+    assert tables.read(FILES).count() == 1
 
 
 @pytest.fixture

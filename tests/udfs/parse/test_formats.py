@@ -95,6 +95,7 @@ def test_what_is_not_read_is_refused_with_its_reason(data, name, reason):
         ("\ufeff\x00".encode(), "a.txt", "no text in it"),
         (b"---\ntitle: Only\n---\n", "a.md", "no text in it"),
         (b"no header", "a.pdf", "no PDF header"),
+        (b"half of an archive", "a.docx", r"it is named \.docx, but is no Office file"),
         (office(WORD)[:40], "a.docx", "damaged zip archive"),
         (archive(bomb=b"0" * 300_000_000), "a.xlsx", "unpacks to 286 MB"),
     ],
