@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
-from delta.tables import DeltaMergeBuilder, DeltaTable
+from delta.tables import DeltaMergeBuilder
 from lakevec.jobs.vectors.build import Staging
 from lakevec.jobs.vectors.patience import PatientClient
 from pymilvus import utility
@@ -23,7 +23,6 @@ from pyspark.sql.streaming.query import StreamingQuery
 # base's. A batch's end is before its checkpoint's commit, a stream's after it.
 EFFECTS: dict[str, tuple[Any, str]] = {
     "merge into Delta": (DeltaMergeBuilder, "execute"),
-    "delete from Delta": (DeltaTable, "delete"),
     "append to Delta": (DataFrameWriter, "save"),
     "upsert": (PatientClient, "upsert"),
     "delete": (PatientClient, "delete"),

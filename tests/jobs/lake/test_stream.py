@@ -6,6 +6,7 @@ import pytest
 from lakevec.jobs.errors import LakevecError
 from lakevec.jobs.lake import stream
 from lakevec.jobs.lake.listing import occasions
+from lakevec.jobs.lake.purge import purge
 from lakevec.jobs.lake.stream import (
     StreamEndedError,
     StreamFailedError,
@@ -16,7 +17,7 @@ from lakevec.jobs.lake.stream import (
     was_cut_off,
     work_off,
 )
-from lakevec.jobs.lake.tables import DOCUMENTS
+from lakevec.jobs.lake.tables import CHUNKS, DOCUMENTS
 from pyspark.sql import functions as F
 from tenacity import wait_none
 
@@ -86,6 +87,22 @@ def test_what_is_deleted_before_the_snapshot_of_a_new_stream_is_looked_for_again
     assert len(seen) == 2
     # Of a snapshot, and of what came before this stream began, nothing is known to be new.
     assert [known_until >= latest for known_until, latest in handled] == [True, True]
+
+
+def test_a_stream_begins_anew_where_the_deletions_that_it_ended_with_were_vacuumed(lakehouse):
+    for name in ("a", "b"):
+        lakehouse.write(f"{name}.txt", f"What is said in {name}.")
+    lakehouse.run(("ingest", "chunk"))
+    tables = lakehouse.lake().tables
+    # A DELETE's feed is a deletion vector, which the stream reads when it is begun once more.
+    tables.delta(DOCUMENTS).delete(F.col("uri").endswith("a.txt"))
+    lakehouse.run(("chunk",))
+    purge(tables, DOCUMENTS)
+    lakehouse.write("c.txt", "What is said in c.")
+
+    lakehouse.run(("ingest", "chunk"))
+
+    assert [text for (text,) in lakehouse.rows(CHUNKS, "text")] == ["What is said in b.", "What is said in c."]
 
 
 def test_a_stage_has_nothing_to_do_only_where_its_checkpoint_ends_with_the_tables_newest_version(lakehouse):
