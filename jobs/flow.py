@@ -135,8 +135,10 @@ class Flow:
         return self.stopping, self.settings.trigger_seconds / FEED_LOOKS
 
     def announce(self, waiting: Waiting, chunks: int) -> None:
-        with self.changed:
-            waiting.announced.append(chunks)
+        # Where the next stage is another process, nobody here is told that it is done.
+        if self.is_bounded:
+            with self.changed:
+                waiting.announced.append(chunks)
 
     def hand_on(self, stage: str, rows: Mapping[str, int]) -> None:
         """Rows, by what became of them, were committed for this stage, which comes next."""
@@ -186,9 +188,9 @@ class Flow:
         return began + max(self.settings.trigger_seconds, WALKS_APART * walk_seconds)
 
     def state(self) -> dict[str, float | None]:
-        """What waits and how fast it goes, for people."""
+        """What waits, where that is known, and how fast it goes, for people."""
         return {
-            "waiting_chunks": self.documents.total + self.chunks.total,
+            "waiting_chunks": self.documents.total + self.chunks.total if self.is_bounded else None,
             "embedded_per_second": self.embedded_per_second and round(self.embedded_per_second, 1),
         }
 

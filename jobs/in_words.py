@@ -4,13 +4,19 @@ from typing import Any
 
 
 def print_run(report: Any) -> None:
-    print(
-        f"{report.files_seen:,} files seen; {report.documents:,} documents written, {report.deleted:,} deleted, "
-        f"{report.quarantined:,} files quarantined{' (see lakevec status)' if report.quarantined else ''}\n"
-        f"{report.chunks:,} chunks written; {report.embedded:,} texts embedded, "
-        f"{report.embeddings_reused:,} embeddings reused\n"
-        f"{report.loaded:,} rows loaded into Milvus, {report.removed:,} removed; {report.seconds:.1f} s"
+    lines = (
+        {
+            "ingest": f"{report.files_seen:,} files seen; {report.documents:,} documents written, {report.deleted:,} "
+            f"deleted, {report.quarantined:,} files quarantined{' (see lakevec status)' if report.quarantined else ''}"
+        },
+        {
+            "chunk": f"{report.chunks:,} chunks written",
+            "embed": f"{report.embedded:,} texts embedded, {report.embeddings_reused:,} embeddings reused",
+        },
+        {"load": f"{report.loaded:,} rows loaded into Milvus, {report.removed:,} removed"},
     )
+    of_stages = ["; ".join(words for stage, words in line.items() if stage in report.stages) for line in lines]
+    print("\n".join(filter(None, of_stages)) + f"; {report.seconds:.1f} s")
     if held_back := report.stages.get("ingest", {}).get("held_back"):
         print(f"the deletion of {held_back:,} files is held back (see lakevec status)")
     print_freshness(report.freshness)

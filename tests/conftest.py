@@ -3,7 +3,7 @@
 import os
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,6 +98,10 @@ class Lakehouse:
         assert self.keys_in_milvus() == keys
         return len(keys)
 
+    def empty_milvus(self) -> None:
+        """Take everything from Milvus that this lake has there, as when its disk was lost."""
+        drop_collections(MilvusAddress(self.settings.milvus.uri), (self.settings.milvus.collection,))
+
     def keys_in_milvus(self) -> list[str]:
         client = connect(MilvusAddress(self.settings.milvus.uri))
         if client.list_partitions(self.settings.milvus.collection) == ["_default"]:
@@ -120,28 +124,41 @@ def empty_lake(spark, tmp_path_factory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
-def new_lakehouse(spark, milvus, empty_lake) -> Callable[..., Lakehouse]:
+@pytest.fixture
+def new_lakehouse(spark, milvus, empty_lake) -> Iterator[Callable[..., Lakehouse]]:
     """Makes a lakehouse with nothing in it, in a folder, with settings as --set takes them."""
+    made: list[str] = []
 
     def make(folder: Path, *overrides: str) -> Lakehouse:
         source = folder / "source"
         source.mkdir()
         shutil.copytree(empty_lake, folder / "lake")
+        made.append(f"test_{uuid.uuid4().hex[:8]}")
         settings = load_settings(
             "local",
             [
                 f"source.path={source}",
                 f"lake.path={folder / 'lake'}",
                 f"milvus.uri={milvus.uri}",
-                f"milvus.collection=test_{uuid.uuid4().hex[:8]}",
+                f"milvus.collection={made[-1]}",
                 *overrides,
             ],
             {},
         )
         return Lakehouse(spark, source, settings)
 
-    return make
+    yield make
+    # A server with hundreds of collections that nobody asks any more is half as busy as one that is asked.
+    drop_collections(milvus, tuple(made))
+
+
+def drop_collections(milvus: MilvusAddress, beginnings: tuple[str, ...]) -> None:
+    client = connect(milvus)
+    for name in client.list_collections():
+        if name.startswith(beginnings):
+            for alias in client.list_aliases(name)["aliases"]:
+                client.drop_alias(alias)
+            client.drop_collection(name)
 
 
 @pytest.fixture

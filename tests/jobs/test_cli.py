@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -68,6 +69,7 @@ def test_the_stages_run_one_by_one(lakehouse, lakevec):
         assert set(report["stages"]) == {stage}
 
     assert report["loaded"] == 1
+    assert re.fullmatch(r"0 chunks written; [\d.]+ s\n", lakevec("chunk", "--once").stdout)
 
 
 @pytest.mark.parametrize(

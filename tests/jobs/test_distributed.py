@@ -4,6 +4,9 @@ import json
 import subprocess
 import sys
 
+from lakevec.jobs.search import search
+from lakevec.jobs.settings import load_settings
+
 
 def lakevec(*arguments: str) -> dict:
     done = subprocess.run(
@@ -40,6 +43,6 @@ def test_two_executors_do_all_of_it(milvus, tmp_path):
     run = lakevec(*options, "run", "--once")
 
     assert (run["documents"], run["chunks"], run["embedded"], run["loaded"]) == (8, 8, 8, 8)
-    found = lakevec(*options, "search", "Page 4", "-k", "1")
-    assert found["hits"][0]["uri"] == f"{source}/4.md"
-    assert found["partitions_searched"] == ["2020", "2021", "2022"]
+    found = search(load_settings("local", settings, {}), "Page 4", k=1)
+    assert found.hits[0].uri == f"{source}/4.md"
+    assert found.partitions_searched == ["2020", "2021", "2022"]

@@ -8,7 +8,6 @@ from lakevec.jobs import run
 from lakevec.jobs.ingest import ingest
 from lakevec.jobs.lake.tables import CHUNKS, DOCUMENTS, EMBEDDINGS, VECTORS
 from lakevec.jobs.status import status
-from lakevec.jobs.vectors.connection import MilvusAddress, connect
 from lakevec.udfs.embed import embedder
 from lakevec.udfs.model import Compute
 
@@ -131,11 +130,11 @@ def test_a_checkpoint_deleted_after_a_deletion_leaves_no_orphan(lakehouse):
 
 
 @pytest.mark.slow
-def test_a_milvus_that_came_back_empty_fills_itself(lakehouse, empty_milvus):
+def test_a_milvus_that_came_back_empty_fills_itself(lakehouse):
     lakehouse.write("handbook.md", HANDBOOK)
     rows = lakehouse.run().loaded
 
-    empty_milvus(lakehouse.settings)
+    lakehouse.empty_milvus()
     report = lakehouse.run()
 
     assert (report.embedded, report.loaded) == (0, rows)
@@ -247,19 +246,3 @@ def test_status_tells_what_waits(lakehouse):
     assert waiting.lag_seconds["ingest"] == waiting.lag_seconds["chunk"] == 0
     assert waiting.lag_seconds["embed"] > 0
     assert json.dumps(waiting.lag_seconds)
-
-
-@pytest.fixture
-def empty_milvus():
-    """Take everything from Milvus that a lake has there, as when its disk was lost."""
-
-    def empty(settings):
-        client = connect(MilvusAddress(settings.milvus.uri))
-        prefix = settings.milvus.collection
-        for collection in client.list_collections():
-            if collection.startswith(prefix):
-                for alias in client.list_aliases(collection)["aliases"]:
-                    client.drop_alias(alias)
-                client.drop_collection(collection)
-
-    return empty
