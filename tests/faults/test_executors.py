@@ -25,7 +25,7 @@ def command_of(pid: int) -> str:
 
 @pytest.mark.parametrize(
     ("victim", "sign"),
-    [("an executor", "CoarseGrainedExecutorBackend"), ("a Python worker", "pyspark.daemon")],
+    [("an executor", "CoarseGrainedExecutorBackend"), ("all Python workers", "pyspark.daemon")],
 )
 def test_what_dies_while_it_embeds_is_replaced_and_the_run_goes_on(faulty, tmp_path, victim, sign):
     # Each page is one passage; the first piece of two tasks has 64, those behind it take a second each.
@@ -42,7 +42,9 @@ def test_what_dies_while_it_embeds_is_replaced_and_the_run_goes_on(faulty, tmp_p
 
     victims = [pid for pid in descendants(process.pid) if sign in command_of(pid)]
     assert victims
-    os.kill(victims[-1], signal.SIGKILL)
+    for pid in victims if victim.startswith("all") else victims[-1:]:
+        os.kill(pid, signal.SIGKILL)
+    assert "embed.done" not in words.read_text()
 
     answer = faulty.ended(process, 0)
     faulty.recover(f"{victim} killed while it embeds", "SIGKILL on local-cluster", answer["stages"]["embed"]["seconds"])
