@@ -20,7 +20,8 @@ def called(*command: object, cwd: Path = ROOT) -> str:
 
 
 def test_the_wheel_runs_in_a_clean_environment(tmp_path):
-    uv = [shutil.which("uv") or sys.executable, *([] if shutil.which("uv") else ["-m", "uv"])]
+    # The virtual environment of the tests has no uv; the Python that it was made from may.
+    uv = ["uv"] if shutil.which("uv") else [sys._base_executable, "-m", "uv"]
     called(*uv, "build", "--wheel", "--quiet", "--out-dir", tmp_path / "dist")
     (wheel,) = (tmp_path / "dist").glob("lakevec-*.whl")
     called(*uv, "venv", "--quiet", "--python", sys.executable, tmp_path / "venv")

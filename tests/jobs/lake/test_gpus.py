@@ -62,8 +62,9 @@ def master(tmp_path, discovery):
 @pytest.mark.slow
 def test_embedding_tasks_share_gpus_and_other_tasks_have_every_core(master, discovery):
     done = subprocess.run(
-        [sys.executable, str(WORK), master, str(discovery)], capture_output=True, text=True, timeout=200
-    )
+        [sys.executable, str(WORK), master, str(discovery)],
+        capture_output=True, text=True, timeout=200, env={**os.environ, "PYSPARK_PYTHON": sys.executable},
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]
     seen = json.loads(done.stdout.splitlines()[-1])
     # Two tasks on each of two GPUs at once, and no third one.
