@@ -49,10 +49,12 @@ class Killed(BaseException):
 
 @dataclass
 class Kill:
-    """One death. call: at which of the run's effects, from 1. effect: which one that was; "" where it never came."""
+    """One death. call: at which of the run's effects, from 1; at: of those of this name alone. effect: which one that
+    was; "" where it never came."""
 
     call: int
     after: bool
+    at: str | None = None
     effect: str = ""
     calls: int = 0
 
@@ -61,13 +63,14 @@ class Kill:
         return bool(self.effect)
 
     def __str__(self) -> str:
-        return f"{'after' if self.after else 'before'} its {self.call}. effect"
+        return f"{'after' if self.after else 'before'} its {self.call}. {self.at or 'effect'}"
 
     def around(self, effect: str, work: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         if self.happened:
             raise Killed
-        self.calls += 1
-        is_it = self.calls == self.call
+        is_counted = self.at in (None, effect)
+        self.calls += is_counted
+        is_it = is_counted and self.calls == self.call
         # A stream is not left while its micro-batch is at work.
         if is_it and not self.after and effect != STREAM:
             self.effect = effect

@@ -18,7 +18,7 @@ from pymilvus import MilvusClient
 
 from . import losses
 from .expected import Expected, File, differences
-from .kills import Kill, killing
+from .kills import EFFECTS, Kill, killing
 from .written import Passage, Unreadable, edited, in_words, new_content, redated, vector_of
 
 # 2023-11-14; every write comes a second later, so that size and time tell it from every other.
@@ -28,8 +28,6 @@ FILES = ("a.md", "b ${x}.md", "ö ß/c.md", "2018 plan.md", "d.txt", "2022-05 e.
 # A third of control characters is no text in any encoding.
 BROKEN = (bytes(range(1, 9)) * 3 + b" nothing that is read", b"", b" \n")
 MOST_RUNS = 4
-# Beyond so many effects, few runs would die.
-MOST_EFFECTS = 30
 STAGES = ("ingest", "chunk", "embed", "load")
 FIELDS = (
     "chunk_id",
@@ -89,10 +87,12 @@ class Sequence(RuleBasedStateMachine):
         # Whole and partial runs so far, and whether anything happened since the last whole one.
         self.runs, self.happened = 0, False
 
-    @initialize(builds=st.booleans())
-    def begin(self, builds: bool) -> None:
+    @initialize(builds=st.booleans(), files=st.lists(numbers, max_size=4))
+    def begin(self, builds: bool, files: list[int]) -> None:
         self.lakehouse = self.new_lakehouse(builds)
         self.words = [f"an empty lake, ranges are {'built from 3 changed rows on' if builds else 'patched'}"]
+        for place, number in enumerate(files):
+            self.put(FILES[place], new_content(Path(FILES[place]).suffix, number), "comes")
 
     # What happens to the source.
 
@@ -209,15 +209,10 @@ class Sequence(RuleBasedStateMachine):
     def run_killed_early(self, call: int, after: bool) -> None:
         self.run_killed(Kill(call, after))
 
-    @precondition(lambda self: self.may_run)
-    @rule(call=st.integers(7, 14), after=st.booleans())
-    def run_killed_midway(self, call: int, after: bool) -> None:
-        self.run_killed(Kill(call, after))
-
-    @precondition(lambda self: self.may_run)
-    @rule(call=st.integers(15, MOST_EFFECTS), after=st.booleans())
-    def run_killed_late(self, call: int, after: bool) -> None:
-        self.run_killed(Kill(call, after))
+    @precondition(lambda self: self.may_run and self.expected.files)
+    @rule(at=st.sampled_from(sorted(EFFECTS)), call=st.integers(1, 2), after=st.booleans())
+    def run_killed_at(self, at: str, call: int, after: bool) -> None:
+        self.run_killed(Kill(call, after, at))
 
     def run_killed(self, kill: Kill) -> None:
         self.tally.armed += 1
