@@ -161,6 +161,7 @@ def test_an_empty_source_is_not_believed_however_few_files_it_had(lakehouse):
     assert lakehouse.run(INGEST, allow_deletes=True).deleted == 3
 
 
+@pytest.mark.slow
 def test_what_was_forgotten_stays_away_when_its_file_goes_and_comes_back_under_another_name(lakehouse, monkeypatch):
     """As `forget` leaves the row of its file: forgotten whole, and a part of it."""
     # Each file in a piece of its own.

@@ -227,6 +227,7 @@ def test_an_import_that_was_cut_off_is_abandoned_and_never_repeated_into_its_par
     assert bench.in_milvus() == bench.in_lake()
 
 
+@pytest.mark.slow
 def test_a_load_that_died_before_its_routes_were_published_is_made_good_by_the_next(bench, monkeypatch):
     bench.fill(passage("k1", 2023), passage("k2", 2023), passage("k3", 2024))
     bench.load()
@@ -247,6 +248,7 @@ def test_a_load_that_died_before_its_routes_were_published_is_made_good_by_the_n
     assert bench.load() == (0, 0, [], [])
 
 
+@pytest.mark.slow
 def test_whatever_milvus_lost_is_filled_again(bench):
     bench.fill(passage("k1", 2023), passage("k2", 2024), passage("k3", 2024))
     bench.load()

@@ -89,6 +89,7 @@ def test_what_is_deleted_before_the_snapshot_of_a_new_stream_is_looked_for_again
     assert [known_until >= latest for known_until, latest in handled] == [True, True]
 
 
+@pytest.mark.slow
 def test_a_stream_begins_anew_where_the_deletions_that_it_ended_with_were_vacuumed(lakehouse):
     for name in ("a", "b"):
         lakehouse.write(f"{name}.txt", f"What is said in {name}.")
