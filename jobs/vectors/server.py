@@ -202,10 +202,12 @@ def state_of(folder: Path, record: Record | None) -> ServerState:
 
 
 def ready_server(folder: Path, wait_seconds: float) -> Record:
-    """The server that runs, or a new one, once it answers; other ports are tried if one was taken meanwhile."""
+    """The server that runs, or a new one, once it answers; other ports are tried if one was taken meanwhile,
+    and in the end none of those that were tried before."""
     deadline = time.monotonic() + wait_seconds
     for attempts_left in reversed(range(ATTEMPTS)):
-        record = running(folder) or spawn(folder)
+        last = last_record(folder) if attempts_left else None
+        record = running(folder) or spawn(folder, last.ports if last else None)
         try:
             if not record.ready:
                 wait_until_healthy(folder, record, deadline)
@@ -223,15 +225,15 @@ def ready_server(folder: Path, wait_seconds: float) -> Record:
     raise AssertionError("the last attempt returns or raises")
 
 
-def spawn(folder: Path) -> Record:
-    """A new server process, on free ports, in a session of its own so that Ctrl-C does not reach it.
+def spawn(folder: Path, preferred: Ports | None) -> Record:
+    """A new server process, on the preferred ports where they are free, otherwise on others.
 
-    It waits for a word from us before it becomes the server: the record is always written before
-    there is a server, and a command that dies in between leaves nothing behind.
+    It has a session of its own, so that Ctrl-C does not reach it. It waits for a word from us before
+    it becomes the server: the record is always written before there is a server, and a command that
+    dies in between leaves nothing behind.
     """
     binaries = unpacked_server()
-    last = last_record(folder)
-    ports = free_ports(last.ports if last else None)
+    ports = free_ports(preferred)
     write_configuration(folder, ports)
     staging_folder(folder).mkdir(exist_ok=True)
     log_file(folder).touch()

@@ -39,14 +39,24 @@ def free_ports(preferred: Ports | None = None) -> Ports:
     run out.
     """
     with ExitStack() as held:
-        sockets = {name: held.enter_context(socket.socket()) for name in LISTENERS}
-        for name, one in sockets.items():
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                one.bind(("", (preferred or {}).get(name, 0)))
-            except OSError:
-                one.bind(("", 0))
-        return {name: one.getsockname()[1] for name, one in sockets.items()}
+        return {
+            name: held.enter_context(listener((preferred or {}).get(name, 0))).getsockname()[1] for name in LISTENERS
+        }
+
+
+def listener(preferred: int) -> socket.socket:
+    """A socket that listens as the server will, on all addresses of IPv4 and of IPv6: at the preferred
+    port, or at one that the system picks where somebody has it, be it at one address.
+    """
+    both = socket.has_dualstack_ipv6()
+    try:
+        return socket.create_server(
+            ("", preferred), family=socket.AF_INET6 if both else socket.AF_INET, dualstack_ipv6=both
+        )
+    except OSError:
+        if not preferred:
+            raise
+        return listener(0)
 
 
 def unpacked_server() -> Path:

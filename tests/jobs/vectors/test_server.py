@@ -61,11 +61,13 @@ def test_what_a_broken_off_unpacking_left_is_replaced(tmp_path):
     assert os.access(tmp_path / "unpacked" / "milvus", os.X_OK)
 
 
-def test_ports_of_the_last_run_are_taken_again_where_they_are_free():
+@pytest.mark.parametrize(
+    ("family", "address"),
+    [(socket.AF_INET, ""), (socket.AF_INET, "127.0.0.1")] + [(socket.AF_INET6, "::1")] * socket.has_dualstack_ipv6(),
+)
+def test_ports_of_the_last_run_are_taken_again_where_they_are_free(family, address):
     last = server_package.free_ports()
-    with socket.socket() as somebody:
-        somebody.bind(("", last["proxy"]))
-        somebody.listen()
+    with socket.create_server((address, last["proxy"]), family=family):
         now = server_package.free_ports(last)
     assert now.pop("proxy") != last.pop("proxy")
     assert now == last
