@@ -52,7 +52,8 @@ def chunk(lake: Lake, progress: Progress, flow: Flow | None = None) -> Chunked:
             advance(documents)
         if flow:
             flow.done(flow.documents, begun)
-            flow.ended("chunk")
+            if any(merged.values()):
+                flow.got_on("chunk")
             flow.hand_on("embed", merged)
         done.documents += documents
         done.chunks += merged["insert"] + merged["update"]

@@ -34,6 +34,8 @@ from .vectors.patience import in_vain, is_transient
 # A stage that fails so often, with nothing done in between, ends the run.
 MOST_FAILURES = 12
 LONGEST_WAIT_SECONDS = 60
+# A failure after so long has nothing to do with those before.
+STEADY_SECONDS = 3600
 # Milvus is compared with the lake at least so often: it may have lost what nobody changed.
 COMPARE_SECONDS = 60
 HEARTBEAT_SECONDS = 30
@@ -141,17 +143,18 @@ def kept_up(stage: str, work: Callable[[], Any], flow: Flow, progress: Progress,
 
     Where Milvus is away when the end comes, the stage's work is left as it is.
     """
-    endings = 0
+    begun, steps = 0.0, 0
 
     def attempt() -> None:
-        nonlocal endings
-        begun, endings = time.monotonic(), flow.endings[stage]
+        nonlocal begun, steps
+        begun, steps = time.monotonic(), flow.steps[stage]
         if not flow.stopping.is_set() and (outcome := work()) is not None:
             report.add(stage, outcome, time.monotonic() - begun)
             progress.log(f"{stage}.done", **plain_numbers(outcome))
 
     def forgive(state: RetryCallState) -> None:
-        if flow.endings[stage] > endings:
+        # With nothing new a stage has nothing to commit.
+        if flow.steps[stage] > steps or time.monotonic() - begun > STEADY_SECONDS:
             state.attempt_number = 1
 
     def tell(state: RetryCallState) -> None:
@@ -202,7 +205,7 @@ def load_as_it_changes(
                 with flow.turns.of("load"):
                     outcome = load(work.lake, settings, address, progress, work.staging, work.metrics)
                 compared_at = time.monotonic()
-                flow.ended("load")
+                flow.got_on("load")
                 report.add("load", outcome, compared_at - begun)
             if not flow.embeddings_changed.wait(COMPARE_SECONDS if is_told else settings.pipeline.trigger_seconds):
                 work.metrics.write()

@@ -87,7 +87,8 @@ def embed(lake: Lake, settings: Settings, progress: Progress, flow: Flow | None 
         if flow:
             flow.embedded_per_second = pieces.rate
             flow.done(flow.chunks, begun)
-            flow.ended("embed")
+            if any(merged.values()):
+                flow.got_on("embed")
             flow.hand_on("load", merged)
             flow.embeddings_changed.set()
 
@@ -172,6 +173,8 @@ def embed_missing(
                     made = vectors.select("content_hash", "vector")
                 lake.tables.append(VECTORS, vectors)
                 pieces.took(embedded, time.monotonic() - begun)
+            if flow:
+                flow.got_on("embed")
             known.add({each for each in wanted if bounds[0] <= each <= bounds[1]})
             advance(embedded)
     return number, made

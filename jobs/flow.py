@@ -94,8 +94,7 @@ class Flow:
     """Shared by the stages' threads.
 
     stopping: set when all shall end. embeddings_changed: set when there is something to load. model_in_use: held
-    by the job that runs on the workers that have the model. endings: micro-batches, listings and loads that ended well,
-    by stage.
+    by the job that runs on the workers that have the model. steps: how often each stage got on.
     is_bounded: ingest, chunk and embed are all part of this run, so that what waits is known. at_once: how many
     stages work at a time.
     """
@@ -110,7 +109,7 @@ class Flow:
         self.changed = threading.Condition()
         self.files_seen, self.chunks_seen = 1, SUPPOSED_CHUNKS_PER_FILE
         self.embedded_per_second: float | None = None
-        self.endings: Counter[str] = Counter()
+        self.steps: Counter[str] = Counter()
 
     @property
     def most_waiting(self) -> int:
@@ -161,8 +160,9 @@ class Flow:
             del waiting.announced[:begun]
             self.changed.notify_all()
 
-    def ended(self, stage: str) -> None:
-        self.endings[stage] += 1
+    def got_on(self, stage: str) -> None:
+        """The stage committed something that was not there before. To do again what was done before is no way on."""
+        self.steps[stage] += 1
 
     def files_admitted(self, until: float) -> int:
         """How many files may be ingested now. Waits for room; 0 when it is `until`, or the end.

@@ -1,9 +1,11 @@
 import pytest
 from lakevec.jobs.embed import HASH_RANGES, Pieces, embed_missing, embeddings_of, hash_at
+from lakevec.jobs.flow import Flow
 from lakevec.jobs.lake.changes import keys_of
 from lakevec.jobs.lake.known_texts import KnownTexts
 from lakevec.jobs.lake.tables import VECTORS, LakeTables
 from lakevec.jobs.progress import Progress
+from lakevec.jobs.settings import Pipeline
 from lakevec.udfs.keys import content_hash
 from pyspark.errors import PySparkException
 from pyspark.sql import functions as F
@@ -47,7 +49,7 @@ def test_a_piece_that_was_embedded_is_known_where_the_micro_batch_is_begun_again
     chunks = lakehouse.spark.createDataFrame(
         [(content_hash(text), "", text) for text in texts], "content_hash string, prefix string, text string"
     )
-    known, appended = KnownTexts(lake.tables, lake.model.id), []
+    known, appended, flow = KnownTexts(lake.tables, lake.model.id), [], Flow(Pipeline())
 
     def dying(*arguments):
         appended.append(None)
@@ -57,11 +59,13 @@ def test_a_piece_that_was_embedded_is_known_where_the_micro_batch_is_begun_again
 
     def embed_all():
         keys = keys_of(chunks, "content_hash")
-        embed_missing(lake, keys, known, lakehouse.settings, Progress(terminal=False), Pieces(1e-9, tasks=2))
+        embed_missing(lake, keys, known, lakehouse.settings, Progress(terminal=False), Pieces(1e-9, tasks=2), flow)
 
     monkeypatch.setattr(LakeTables, "append", dying)
     with pytest.raises(RuntimeError, match="connect back"):
         embed_all()
+    # What is committed counts, however the micro-batch ends.
+    assert flow.steps["embed"] == 1
     embed_all()
 
     assert lakehouse.rows(VECTORS, "content_hash") == sorted((content_hash(text),) for text in texts)
