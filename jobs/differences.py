@@ -28,7 +28,10 @@ def differences(listing: DataFrame, files: DataFrame, patience: bool = False) ->
     is_unread = (F.col("reason.stage") == "read") & ~F.col("reason.error_class").isin(LASTING)
     if patience:
         minutes = F.least(F.col("reason.attempts"), F.lit(60))
-        is_unread &= F.current_timestamp() > F.col("reason.at") + F.make_interval(mins=minutes)
+        # What lies ahead was written down before the clock was set back.
+        is_unread &= ~F.current_timestamp().between(
+            F.col("reason.at"), F.col("reason.at") + F.make_interval(mins=minutes)
+        )
     known = files.select(
         "uri",
         F.col("size").alias("known_size"),

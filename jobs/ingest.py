@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
@@ -26,7 +26,7 @@ from .lake.session import materialised, parallel_tasks
 from .lake.source import check_source, read_file, source_root
 from .lake.stream import run_stream, was_cut_off
 from .lake.tables import DOCUMENTS, FILES
-from .outcomes import file_actions, moment, replaces
+from .outcomes import file_actions, later_moments, replaces
 from .progress import Progress
 from .settings import Settings, required
 
@@ -137,8 +137,6 @@ class Ingest:
         is_worked_off = not differing.waiting or self.take_in(differing, arrived_after, listed_at, due)
         self.known_until = listed_at if is_worked_off else arrived_after
         self.knows_source |= is_worked_off
-        if self.flow:
-            self.flow.ended("ingest")
         if self.flow and due:
             self.flow.stopping.wait(max(0.0, due - time.monotonic()))
 
@@ -166,6 +164,8 @@ class Ingest:
             self.guard.believe(and_no_other=self.flow is not None)
         self.hold_back(0, None)
         deleted = remove(self.lake, rows.where("change = 'gone'").select("uri"))
+        if self.flow:
+            self.flow.got_on("ingest")
         self.done.changes += gone
         self.done.deleted += deleted
         self.progress.log("files.deleted", files=gone, documents=deleted)
@@ -217,7 +217,8 @@ class Ingest:
         tables = self.lake.tables
         if self.forgotten is None:
             self.forgotten = forgotten_bytes(tables.read(FILES))
-        now = moment(piece)
+        now = datetime.now(UTC)
+        later = later_moments(piece, now)
         limits = Limits(self.settings.parse.timeout_seconds, self.settings.parse.memory_mb)
         files = [
             tuple(file[name] for name in ("uri", "size", "modified_at", "known_hash", "forgotten")) for file in piece
@@ -237,16 +238,17 @@ class Ingest:
         actions = reconcile(
             parsed.where("doc_id is not null")
             .select(*[name for name in DOCUMENTS.schema.names if name != "changed_at"])
-            .withColumn("changed_at", F.lit(now)),
+            .withColumn("changed_at", moments(now, later)),
             children_of(tables.read(DOCUMENTS), DOCUMENTS, "uri", keys_named(tables.spark, "uri", known)),
             DOCUMENTS,
         )
         changed = apply(tables, DOCUMENTS, actions, lambda _: self.announce(len(piece)))
-        rows = file_actions(outcomes, replaced, piece, arrived_after, listed_at, now)
+        rows = file_actions(outcomes, replaced, piece, arrived_after, listed_at, now, later)
         schema = StructType([*FILES.schema.fields, StructField("action", StringType())])
         if self.flow:
             self.flow.hand_on("chunk", changed)
-        apply(tables, FILES, tables.spark.createDataFrame(rows, schema))
+        if any(apply(tables, FILES, tables.spark.createDataFrame(rows, schema)).values()) and self.flow:
+            self.flow.got_on("ingest")
         if self.metrics:
             self.metrics.arrived(rows)
         if any(outcome["forgotten"] or outcome["state"] == "forgotten" for outcome in outcomes):
@@ -284,6 +286,14 @@ def ingest(
     return Ingest(lake, settings, progress, guard or guard_of(settings), flow, metrics).run()
 
 
+def moments(now: datetime, later: Mapping[str, datetime]) -> Column:
+    """Now, but for the files that have another moment."""
+    if not later:
+        return F.lit(now)
+    named = F.create_map(*[F.lit(each) for pair in later.items() for each in pair])
+    return F.coalesce(named[F.col("uri")], F.lit(now))
+
+
 def documents_in(
     root: str, limits: Limits, forgotten: Mapping[str, tuple[Forgotten, ...]], batches: Iterator[pa.RecordBatch]
 ) -> Iterator[pa.RecordBatch]:
@@ -297,8 +307,9 @@ def remove(lake: Lake, gone: DataFrame) -> int:
     """
     keys = keys_of(materialised(gone), "uri")
     documents = children_of(lake.tables.read(DOCUMENTS), DOCUMENTS, "uri", keys)
-    deleted = apply(lake.tables, DOCUMENTS, documents.select("doc_id").withColumn("action", F.lit(DELETE)))
-    rows = keys.among(lake.tables.read(FILES), "uri")
+    doc_ids = documents.select("doc_id").distinct()
+    deleted = apply(lake.tables, DOCUMENTS, doc_ids.withColumn("action", F.lit(DELETE)))
+    rows = keys.among(lake.tables.read(FILES), "uri").dropDuplicates(["uri"])
     has_memory = F.size(F.coalesce("forgotten", F.array())) > 0
     without_file = {
         name: F.lit(None).cast(FILES.schema[name].dataType) for name in ("modified_at", "reason", "parsed_at")

@@ -1,7 +1,7 @@
 """What became of files that were read and parsed, and how that is written down in `files`."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from .differences import LASTING
@@ -23,10 +23,11 @@ def replaces(outcome: Mapping[str, Any], unreadable: Literal["keep", "remove"]) 
     return unreadable == "remove" and outcome["state"] == "quarantined" and is_its_own
 
 
-def moment(piece: list[dict[str, Any]]) -> datetime:
-    """Now; but later than all that is known of these files, whatever the clock says: doubt.py sees by these times
-    which of two tables was written last."""
-    return max([datetime.now(UTC), *(file["known_seen_at"] + TICK for file in piece if file["known_seen_at"])])
+def later_moments(piece: list[dict[str, Any]], now: datetime) -> dict[str, datetime]:
+    """By uri, for files of which something is known from later than now, as after the clock was set back: a moment
+    that is later still. doubt.py sees by these times which of two tables was written last."""
+    known = {file["uri"]: file["known_seen_at"] for file in piece if file["known_seen_at"]}
+    return {uri: seen_at + TICK for uri, seen_at in known.items() if seen_at >= now}
 
 
 def file_actions(
@@ -36,10 +37,11 @@ def file_actions(
     arrived_after: datetime | None,
     listed_at: datetime | None,
     now: datetime,
+    later: Mapping[str, datetime],
 ) -> list[tuple]:
     """Rows of FILES, each with its action, that write down what became of the files of a piece.
 
-    replaced: the files whose known documents gave way to the outcome's. now: `moment`.
+    replaced: the files whose known documents gave way to the outcome's. later: `later_moments`.
     """
     listed = {file["uri"]: file for file in piece}
     rows = []
@@ -65,7 +67,7 @@ def file_actions(
             "state": "parsed" if outcome["state"] == "touched" else outcome["state"],
             "reason": reason if is_quarantined else None,
             "documents": (outcome["documents"] if is_replaced else file["known_documents"]) or 0,
-            "seen_at": now,
+            "seen_at": later.get(outcome["uri"], now),
             "parsed_at": now if outcome["state"] == "parsed" else kept_since,
             "forgotten": outcome["forgotten"],
             "arrived_at": max(filter(None, (outcome["modified_at"], arrived_after)), default=None),
