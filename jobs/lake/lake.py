@@ -12,7 +12,7 @@ from ...udfs.model import Model, ModelNotFound, find_model
 from ..errors import ConfigurationError
 from ..settings import Granularity, Settings
 from .migration import bring_up_to_date, check_is_new, migrate, needed, state
-from .storage import lake_path
+from .storage import lake_path, no_lake
 from .tables import EMBEDDINGS, TABLES, LakeTables
 
 WAY_ON = (
@@ -45,10 +45,7 @@ def open_lake(spark: SparkSession, settings: Settings, create: bool = False, hel
     if not tables.exists(EMBEDDINGS):
         check_is_new(tables)
         if not create:
-            raise ConfigurationError(
-                f"There is no lake at lake.path {tables.path}. See whether the path is right; `lakevec run` and "
-                "`lakevec ingest` make one."
-            )
+            raise no_lake(tables.path)
         return make_lake(tables, settings)
     bring_up_to_date(tables, settings, held)
     recorded = {

@@ -65,14 +65,14 @@ PROPERTIES = {
 
 
 @contextlib.contextmanager
-def leased(tables: LakeTables, stages: Sequence[str], holder: "Holder") -> Iterator[None]:
+def leased(tables: LakeTables, stages: Sequence[str], holder: "Holder", makes_lake: bool = False) -> Iterator[None]:
     """Hold the leases of these stages as long as the block lasts, renewed by a thread.
 
     Raises LakeBusyError where somebody else holds one, LakevecError where one is lost meanwhile (the
     process slept, or the store was away for too long): the block is interrupted then.
     """
-    if not tables.exists(EMBEDDINGS) and "ingest" not in stages:
-        # No lake: nothing shall be made that looks like one.
+    if not (makes_lake or tables.exists(EMBEDDINGS)):
+        # No lake, or a broken one, which is told when it is opened: nothing shall be made that looks like one.
         yield
         return
     lease = Lease(tables, stages, holder)

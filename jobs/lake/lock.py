@@ -28,7 +28,7 @@ from ..errors import LakeBusyError
 from ..settings import Settings
 from .lease import leased
 from .session import spark_session
-from .storage import lake_path, local_path
+from .storage import lake_path, local_path, no_lake
 from .tables import LakeTables
 
 STAGES = ("ingest", "chunk", "embed", "load")
@@ -64,7 +64,8 @@ def locked(
 
     makes_lake: where there is no lake, this command makes one.
     Raises LakeBusyError that names the holder, at once, where another process (or an outer block of
-    this one: it is not reentrant) has one of them; before Spark starts on a local lake.
+    this one: it is not reentrant) has one of them, and ConfigurationError where there is no folder for
+    a lake; before Spark starts on a local lake.
     """
     stages = [stage for stage in (*STAGES, TUNE) if stage in set(stages)]
     path = lake_path(settings)
@@ -72,9 +73,11 @@ def locked(
         folder = local_path(path)
         if settings.lake.catalog_schema or folder is None or is_mount(folder):
             tables = LakeTables(spark_session(settings.spark), path, settings.lake.catalog_schema)
-            stack.enter_context(leased(tables, stages, Holder(command)))
-        elif folder.is_dir() or makes_lake:
-            # Elsewhere there is no lake, and nothing shall be made that looks like one.
+            stack.enter_context(leased(tables, stages, Holder(command), makes_lake))
+        elif not (folder.is_dir() or makes_lake):
+            # Nothing shall be made that looks like a lake.
+            raise no_lake(path)
+        else:
             for stage in stages:
                 stack.enter_context(flocked(folder / FOLDER, stage, Holder(command)))
         yield

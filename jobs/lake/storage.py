@@ -37,6 +37,13 @@ def storage(path: str) -> tuple[fs.FileSystem, str]:
         ) from error
 
 
+def no_lake(path: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"There is no lake at lake.path {path}. See whether the path is right; `lakevec run` and `lakevec ingest` make "
+        "one."
+    )
+
+
 def local_path(path: str) -> Path | None:
     """The same place as a path of this machine; None for a bucket."""
     path = re.sub(r"^file:(//)?(?=/)", "", path)

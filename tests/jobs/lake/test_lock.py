@@ -4,7 +4,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from lakevec.jobs.errors import LakeBusyError, LakevecError
+from lakevec.jobs.errors import ConfigurationError, LakeBusyError, LakevecError
 from lakevec.jobs.lake import lease
 from lakevec.jobs.lake.lease import Lease, leased
 from lakevec.jobs.lake.lock import STAGES, Holder, locked
@@ -65,8 +65,8 @@ def test_different_stages_work_at_the_same_time_and_a_refused_command_keeps_none
 
 def test_where_there_is_no_lake_none_is_begun(settings, tmp_path):
     for stages in (["load"], STAGES):
-        with locked(settings, "forget", stages):
-            pass
+        with pytest.raises(ConfigurationError, match="There is no lake"), locked(settings, "forget", stages):
+            raise AssertionError("it was begun")
     assert not (tmp_path / "lake").exists()
 
 
@@ -110,13 +110,16 @@ def test_a_lease_is_renewed_while_its_holder_works_who_is_interrupted_when_it_is
         return {row["until"] for row in tables.read(LOCKS).collect()}
 
     def work() -> None:
-        with leased(tables, STAGES, Holder("run")):
+        with leased(tables, STAGES, Holder("run"), makes_lake=True):
             before = ends()
             while ends() == before:
                 pass
             tables.delta(LOCKS).delete()
             time.sleep(60)
 
+    # Nothing shall be made that looks like a lake.
+    with leased(tables, ["ingest"], Holder("retry")):
+        assert not tables.exists(LOCKS)
     begun = time.monotonic()
     with pytest.raises(LakevecError, match="The lease on this lake ran out"):
         work()
