@@ -69,8 +69,9 @@ def mend_lake(lake: Lake, faults: DataFrame, numbers: Mapping[str, int]) -> tupl
         written, waiting = follow_chunks(lake, materialised(wrong))
         done["embeddings"] += written
         if number := waiting.count():
-            # So that the stage's feed tells of them, and of no others.
-            replace_rows(tables, CHUNKS, tables.read(CHUNKS).join(waiting, "chunk_id", "left_semi"))
+            # Written as they are, so that the stage's feed tells of them, and of no others.
+            rows = tables.read(CHUNKS).join(waiting, "chunk_id", "left_semi")
+            apply(tables, CHUNKS, rows.withColumn("action", F.lit(UPDATE)))
             advice.append(f"Run `lakevec run --once`: {number:,} chunks have to be embedded.")
     return Counter({name: number for name, number in done.items() if number}), advice
 
@@ -84,17 +85,12 @@ def keep_one(tables: LakeTables, table: Table, doubled: DataFrame) -> int:
     # What is replaced is named by the key's first column: rows that share it alone are written again as they are.
     firsts = present.withColumn("key", joined).join(doubled, "key", "left_semi").select(first).distinct()
     rows = materialised(present.join(firsts, first, "left_semi").withColumn("_number", number))
-    replace_rows(tables, table, rows.where("_number = 1"))
-    return rows.where("_number > 1").count()
-
-
-def replace_rows(tables: LakeTables, table: Table, rows: DataFrame) -> None:
-    """Put these rows in the place of all that share their key's first column, some of them in one commit."""
-    rows, first = materialised(rows), table.key[0]
-    values = [value for (value,) in rows.select(first).distinct().collect()]
+    values = sorted(value for (value,) in firsts.collect())
     for begin in range(0, len(values), KEYS_PER_REPLACEMENT):
+        # A MERGE cannot tell copies apart.
         of_part = named(first, values[begin : begin + KEYS_PER_REPLACEMENT])
-        tables.replace(table, of_part, rows.where(of_part))
+        tables.replace(table, of_part, rows.where(f"_number = 1 AND {of_part}"))
+    return rows.where("_number > 1").count()
 
 
 def read_again(tables: LakeTables, uris: DataFrame) -> int:

@@ -168,4 +168,6 @@ def named(column: str, keys: Sequence[str]) -> str:
 
 def without_parent(children: DataFrame, parents: DataFrame, key: str, table: Table) -> DataFrame:
     """Delete actions for the children whose parent is gone."""
-    return children.join(parents.select(key), key, "left_anti").select(*table.key).withColumn("action", F.lit(DELETE))
+    lost = children.join(parents.select(key), key, "left_anti").select(*table.key)
+    # A doubled row is one action, too: of two a MERGE would not know which.
+    return lost.dropDuplicates(list(table.key)).withColumn("action", F.lit(DELETE))
