@@ -32,15 +32,17 @@ EFFECTS: dict[str, tuple[Any, str]] = {
     "move of an alias": (PatientClient, "alter_alias"),
     "drop of a collection": (PatientClient, "drop_collection"),
     "creation of a partition": (PatientClient, "create_partition"),
-    "load of a collection": (PatientClient, "load_collection"),
     "load of partitions": (PatientClient, "load_partitions"),
     "release of partitions": (PatientClient, "release_partitions"),
     "drop of a partition": (PatientClient, "drop_partition"),
-    "flush": (PatientClient, "flush"),
     "submission of an import": (utility, "do_bulk_insert"),
     "clearing of the staging folder": (Staging, "clear"),
 }
 BATCH, STREAM = "batch of a stream", "stream"
+# How many of a kind a run has at most that are worth their own death; of the others two.
+MOST = {"append to Delta": 5, "merge into Delta": 6, BATCH: 3, STREAM: 3}
+# Every place that a run can die at, by name and number: by number alone few would be deep in a run.
+PLACES = [(name, number) for name in (*EFFECTS, BATCH, STREAM) for number in range(1, MOST.get(name, 2) + 1)]
 
 
 class Killed(BaseException):

@@ -18,7 +18,7 @@ from pymilvus import MilvusClient
 
 from . import losses
 from .expected import Expected, File, differences
-from .kills import EFFECTS, Kill, killing
+from .kills import BATCH, EFFECTS, PLACES, STREAM, Kill, killing
 from .written import Passage, Unreadable, edited, in_words, new_content, redated, vector_of
 
 # 2023-11-14; every write comes a second later, so that size and time tell it from every other.
@@ -61,10 +61,12 @@ class Tally:
 
     def __str__(self) -> str:
         killed = ", ".join(f"{name} {number}" for name, number in self.killed.most_common())
+        stages = ", ".join(f"{stage} {seconds:,.0f}" for stage, seconds in self.stages.items())
+        spared = ", ".join(sorted({*EFFECTS, BATCH, STREAM}.difference(self.killed))) or "none"
         return (
             f"{self.sequences} sequences, {self.steps} steps, {self.checks} comparisons with Milvus, "
-            f"{self.killed.total()} of {self.armed} kills happened ({killed}), {self.seconds:,.0f} s, "
-            f"of which {', '.join(f'{stage} {seconds:,.0f}' for stage, seconds in self.stages.items())}"
+            f"{self.killed.total()} of {self.armed} kills happened ({killed}; never at: {spared}), "
+            f"{self.seconds:,.0f} s, of which {stages}"
         )
 
 
@@ -210,8 +212,9 @@ class Sequence(RuleBasedStateMachine):
         self.run_killed(Kill(call, after))
 
     @precondition(lambda self: self.may_run and self.expected.files)
-    @rule(at=st.sampled_from(sorted(EFFECTS)), call=st.integers(1, 2), after=st.booleans())
-    def run_killed_at(self, at: str, call: int, after: bool) -> None:
+    @rule(place=st.sampled_from(PLACES), after=st.booleans())
+    def run_killed_at(self, place: tuple[str, int], after: bool) -> None:
+        at, call = place
         self.run_killed(Kill(call, after, at))
 
     def run_killed(self, kill: Kill) -> None:

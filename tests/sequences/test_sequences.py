@@ -13,11 +13,9 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from lakevec.jobs.embed import WITH_VECTORS
 from lakevec.jobs.vectors import partitions
-from lakevec.jobs.vectors.connection import MilvusAddress, connect
 from pyspark import cloudpickle
 
 from . import written
-from .losses import drop_collections
 from .machine import Sequence, Tally
 
 BUILDS = ("load.build_rows=2", "load.build_share=0.4")
@@ -41,8 +39,7 @@ def sequence(new_lakehouse, tmp_path, monkeypatch, capsys) -> type[Sequence]:
         return new_lakehouse(folder, "mlflow.experiment=", *more)
 
     def take_away(lakehouse) -> None:
-        alias = lakehouse.settings.milvus.collection
-        drop_collections(connect(MilvusAddress(lakehouse.settings.milvus.uri)), lambda name: name.startswith(alias))
+        lakehouse.empty_milvus()
         shutil.rmtree(lakehouse.source.parent)
 
     def say(words: str) -> None:
