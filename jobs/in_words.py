@@ -16,7 +16,8 @@ def print_run(report: Any) -> None:
         {"load": f"{report.loaded:,} rows loaded into Milvus, {report.removed:,} removed"},
     )
     of_stages = ["; ".join(words for stage, words in line.items() if stage in report.stages) for line in lines]
-    print("\n".join(filter(None, of_stages)) + f"; {report.seconds:.1f} s")
+    told = "\n".join(filter(None, of_stages)) or "nothing was done"
+    print(f"{told}; {report.seconds:.1f} s")
     if held_back := report.stages.get("ingest", {}).get("held_back"):
         print(f"the deletion of {held_back:,} files is held back (see lakevec status)")
     print_freshness(report.freshness)
@@ -137,7 +138,10 @@ def print_verified(report: Any) -> None:
         print(f"  {line}")
     if report.moved:
         print("  A run was writing all the while: what is wrong may be seen wrongly. Verify again when none does.")
+    is_advised = not report.ok and not any(getattr(report, kind) for kind in kinds) and not any(report.lake.values())
     words = "all is well" if report.current else "equal, but for what waits" if report.ok else "NOT EQUAL"
+    if is_advised:
+        words = "equal, but for what is advised"
     print(f"{words}; {report.seconds:.1f} s")
     if not (report.ok or report.moved or report.repaired or report.advice):
         print("`lakevec verify --repair` mends it from the lake's tables alone.")

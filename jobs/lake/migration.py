@@ -123,7 +123,8 @@ def check_column(table: Table, field: StructField, kind: str | None) -> None:
 def refusal(table: Table, why: str) -> LakevecError:
     return LakevecError(
         f"The table `{table.name}` of this lake cannot be used: {why}. Nothing was changed. Use the lakevec that made "
-        "the lake, bring the table back (RESTORE TABLE ... TO VERSION AS OF ...), or give a new lake.path."
+        "the lake, bring the table back (from a backup, or an earlier version by RESTORE TABLE ... TO VERSION AS OF "
+        "...), or give a new lake.path."
     )
 
 

@@ -203,7 +203,7 @@ def state_of(folder: Path, record: Record | None) -> ServerState:
 
 def ready_server(folder: Path, wait_seconds: float) -> Record:
     """The server that runs, or a new one, once it answers; other ports are tried if one was taken meanwhile,
-    and in the end none of those that were tried before."""
+    and the last attempt asks for none of those that were tried before."""
     deadline = time.monotonic() + wait_seconds
     for attempts_left in reversed(range(ATTEMPTS)):
         last = last_record(folder) if attempts_left else None

@@ -106,6 +106,22 @@ def test_a_stream_begins_anew_where_the_deletions_that_it_ended_with_were_vacuum
     assert [text for (text,) in lakehouse.rows(CHUNKS, "text")] == ["What is said in b.", "What is said in c."]
 
 
+@pytest.mark.slow
+def test_a_stream_goes_on_behind_its_own_deletions_that_were_vacuumed(lakehouse, monkeypatch):
+    for name in ("a", "b"):
+        lakehouse.write(f"{name}.txt", f"What is said in {name}.")
+    lakehouse.run(("ingest", "chunk"))
+    (lakehouse.source / "a.txt").unlink()
+    lakehouse.run(("ingest", "chunk"), allow_deletes=True)
+    purge(lakehouse.lake().tables, DOCUMENTS)
+    lakehouse.write("c.txt", "What is said in c.")
+    monkeypatch.setattr("lakevec.jobs.chunk.without_parent", lambda *_: pytest.fail("it began anew"))
+
+    lakehouse.run(("ingest", "chunk"))
+
+    assert [text for (text,) in lakehouse.rows(CHUNKS, "text")] == ["What is said in b.", "What is said in c."]
+
+
 def test_a_stage_has_nothing_to_do_only_where_its_checkpoint_ends_with_the_tables_newest_version(lakehouse):
     lakehouse.write("a.txt", "Some text.")
     lakehouse.run(("ingest",))

@@ -174,6 +174,25 @@ def test_a_server_left_over_by_a_killed_command_is_taken_over(folder):
     assert status(folder).state == "stopped"
 
 
+def test_the_last_attempt_asks_for_no_port_that_was_tried_before(folder, monkeypatch):
+    asked = []
+
+    def spawn(folder, preferred):
+        asked.append(preferred)
+        server.write_record(folder, record := server.Record(0, {"proxy": len(asked)}))
+        return record
+
+    def taken(*_):
+        raise server.PortTakenError("a port was taken")
+
+    monkeypatch.setattr(server, "spawn", spawn)
+    monkeypatch.setattr(server, "wait_until_healthy", taken)
+    with pytest.raises(MilvusError, match="a port was taken"):
+        start(folder)
+
+    assert asked == [None, {"proxy": 1}, None]
+
+
 def test_a_server_whose_port_was_taken_finds_another_and_lives_as_long_as_its_last_user(folder, monkeypatch):
     attempts = []
 
