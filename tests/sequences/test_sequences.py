@@ -5,6 +5,8 @@ import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +18,7 @@ from lakevec.jobs.vectors import partitions
 from pyspark import cloudpickle
 
 from . import written
+from .kills import PLACES
 from .machine import Sequence, Tally
 
 BUILDS = ("load.build_rows=2", "load.build_share=0.4")
@@ -92,6 +95,39 @@ def test_after_many_random_sequences_milvus_holds_what_it_should(sequence):
         run(sequence, int(os.environ.get("SEQUENCES", "200")), int(os.environ.get("STEPS", "12")), phases=phases)
     finally:
         sequence.show(f"\n{sequence.tally}")
+
+
+@pytest.mark.sequences
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize("builds", [True, False])
+def test_wherever_a_run_dies_the_next_one_mends_it(sequence, builds, is_first):
+    """At every place that the run comes to, before and after it: chance alone leaves out those deep in load."""
+    try:
+        for _, places in groupby(PLACES, itemgetter(0)):
+            for place in places:
+                before = sequence.tally.killed.total()
+                for after in (False, True):
+                    run_that_dies(sequence(), builds, is_first, place, after)
+                if sequence.tally.killed.total() == before:
+                    # It does not come so often.
+                    break
+    finally:
+        sequence.show(f"\n{sequence.tally}")
+
+
+def run_that_dies(state: Sequence, builds: bool, is_first: bool, place: tuple[str, int], after: bool) -> None:
+    try:
+        state.begin(builds=builds, files=[1, 22, 43, 64])
+        if not is_first:
+            state.run(allow_deletes=False)
+            state.edit(file=0, number=5)
+            state.redate(file=1, number=27)
+            state.delete(file=2)
+            state.add(place=5, number=86)
+        state.run_killed_at(place=place, after=after)
+    finally:
+        state.teardown()
 
 
 @pytest.mark.sequences
