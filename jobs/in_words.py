@@ -138,13 +138,18 @@ def print_verified(report: Any) -> None:
         print(f"  {line}")
     if report.moved:
         print("  A run was writing all the while: what is wrong may be seen wrongly. Verify again when none does.")
-    is_advised = not report.ok and not any(getattr(report, kind) for kind in kinds) and not any(report.lake.values())
-    words = "all is well" if report.current else "equal, but for what waits" if report.ok else "NOT EQUAL"
-    if is_advised:
-        words = "equal, but for what is advised"
-    print(f"{words}; {report.seconds:.1f} s")
+    print(f"{verdict(report)}; {report.seconds:.1f} s")
     if not (report.ok or report.moved or report.repaired or report.advice):
         print("`lakevec verify --repair` mends it from the lake's tables alone.")
+
+
+def verdict(report: Any) -> str:
+    if report.current:
+        return "all is well"
+    if report.ok:
+        return "equal, but for what waits"
+    is_equal = not any((report.missing, report.extra, report.doubled, report.different, *report.lake.values()))
+    return "equal, but for what is advised" if is_equal and report.advice else "NOT EQUAL"
 
 
 def print_tuned(report: Any) -> None:

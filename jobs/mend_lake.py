@@ -85,7 +85,7 @@ def keep_one(tables: LakeTables, table: Table, doubled: DataFrame) -> int:
     # What is replaced is named by the key's first column: rows that share it alone are written again as they are.
     firsts = present.withColumn("key", joined).join(doubled, "key", "left_semi").select(first).distinct()
     rows = materialised(present.join(firsts, first, "left_semi").withColumn("_number", number))
-    values = sorted(value for (value,) in firsts.collect())
+    values = sorted(value for (value,) in rows.select(first).distinct().collect())
     for begin in range(0, len(values), KEYS_PER_REPLACEMENT):
         # A MERGE cannot tell copies apart.
         of_part = named(first, values[begin : begin + KEYS_PER_REPLACEMENT])
