@@ -46,25 +46,28 @@ def pdf(number: int) -> bytes:
     return bytes(document.output())
 
 
-def resident_megabytes(root: int) -> float:
-    """Of a process and all that it started, in MB (shared pages counted once for each)."""
+def resident_megabytes(root: int) -> dict[str, float]:
+    """Of a process and all that it started, in MB (shared pages counted once for each): itself, the JVM, the others."""
     children: dict[int, list[int]] = {}
-    resident: dict[int, int] = {}
+    resident: dict[int, tuple[str, float]] = {}
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit():
             continue
         try:
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            name, _, fields = (folder / "stat").read_text().partition("(")[2].rpartition(")")
         except OSError:
             continue
-        children.setdefault(int(fields[1]), []).append(int(folder.name))
-        resident[int(folder.name)] = int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
-    total, waiting = 0, [root]
+        parent, pages = fields.split()[1], fields.split()[21]
+        children.setdefault(int(parent), []).append(int(folder.name))
+        resident[int(folder.name)] = name, int(pages) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    found = {"driver": 0.0, "jvm": 0.0, "workers": 0.0}
+    waiting = [root]
     while waiting:
         one = waiting.pop()
-        total += resident.get(one, 0)
+        name, megabytes = resident.get(one, ("", 0.0))
+        found["driver" if one == root else "jvm" if name == "java" else "workers"] += megabytes
         waiting += children.get(one, [])
-    return total / 2**20
+    return found
 
 
 class Reader:
@@ -98,6 +101,10 @@ def percentiles(seconds: list[float]) -> dict[str, float]:
     return {f"p{part}": round(float(np.percentile(seconds, part)), 1) for part in (50, 95, 99)} | {"n": len(seconds)}
 
 
+def median(memory: list[tuple[float, dict[str, float]]], name: str) -> int:
+    return round(float(np.median([found[name] for _, found in memory])))
+
+
 @pytest.fixture
 def bench_folder(tmp_path) -> Path:
     return Path(os.environ.get("LAKEVEC_BENCH_FOLDER", tmp_path))
@@ -108,12 +115,12 @@ def test_a_new_file_is_soon_found(lakehouse, milvus, bench_folder, tmp_path, kee
     with (tmp_path / "log").open("w") as log:
         run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
     reader = Reader(milvus, lakehouse.settings.milvus.collection)
-    memory: list[tuple[float, float]] = []
+    memory: list[tuple[float, dict[str, float]]] = []
     ended = threading.Event()
 
     def sample():
         while not ended.wait(5):
-            memory.append((round(time.time(), 1), round(resident_megabytes(run.pid))))
+            memory.append((time.time(), resident_megabytes(run.pid)))
 
     sampler = threading.Thread(target=sample)
     sampler.start()
@@ -149,7 +156,7 @@ def test_a_new_file_is_soon_found(lakehouse, milvus, bench_folder, tmp_path, kee
         sampler.join()
         run.kill()
     report = json.loads(answer)
-    half = len(memory) // 2
+    third = len(memory) // 3
     figures = {
         "new_file_pages": PAGES,
         "seconds_apart": SECONDS_APART,
@@ -158,9 +165,10 @@ def test_a_new_file_is_soon_found(lakehouse, milvus, bench_folder, tmp_path, kee
         "backlog_files": BACKLOG,
         "chunks_embedded": report["embedded"],
         "backlog_measured_for_seconds": round(time.time() - began),
-        "resident_mb": {
-            "first_half_max": max(value for _, value in memory[:half]),
-            "second_half_max": max(value for _, value in memory[half:]),
+        "seconds": round(memory[-1][0] - memory[0][0]),
+        "resident_mb_median_by_third": {
+            name: [median(memory[begin : begin + third], name) for begin in (0, third, 2 * third)]
+            for name in memory[0][1]
         },
         "cores": os.cpu_count(),
     }
@@ -185,8 +193,11 @@ def draw(without, with_backlog, memory, file: Path) -> None:
     upper.set_ylim(0)
     upper.legend()
     upper.set_title(f"A new {PAGES}-page PDF every {SECONDS_APART:.0f} s, {os.cpu_count()} cores")
-    lower.plot([at - start for at, _ in memory], [value / 1024 for _, value in memory])
-    lower.set_ylabel("resident GB, all processes")
+    names = list(memory[0][1])
+    layers = [[found[name] / 1024 for _, found in memory] for name in names]
+    lower.stackplot([at - start for at, _ in memory], layers, labels=names)
+    lower.legend(loc="lower right")
+    lower.set_ylabel("resident GiB")
     lower.set_ylim(0)
     lower.set_xlabel("s")
     figure.savefig(file, dpi=110)
