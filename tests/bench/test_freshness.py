@@ -166,8 +166,11 @@ def test_a_new_file_is_soon_found(lakehouse, milvus, bench_folder, tmp_path, kee
         "chunks_embedded": report["embedded"],
         "backlog_measured_for_seconds": round(time.time() - began),
         "seconds": round(memory[-1][0] - memory[0][0]),
-        "resident_mb_median_by_third": {
-            name: [median(memory[begin : begin + third], name) for begin in (0, third, 2 * third)]
+        "resident_mb_median": {
+            name: {
+                part: median(memory[number * third : (number + 1) * third], name)
+                for number, part in enumerate(("first_third", "second_third", "last_third"))
+            }
             for name in memory[0][1]
         },
         "cores": os.cpu_count(),
