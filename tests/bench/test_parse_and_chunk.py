@@ -9,64 +9,37 @@ than nine files of ten (its loaders of mails and slides ask for a model that the
 """
 
 import os
+import re
 import runpy
-import time
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections import Counter
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
-from lakevec.jobs.settings import load_settings
-from lakevec.udfs.chunk import Chunking, chunks_of
-from lakevec.udfs.documents import Limits, documents_of
-from lakevec.udfs.model import Model, find_model
 
+from .conftest import RESULTS
+from .parsed import as_set, by_lakevec
 from .passages import spread
 from .peer import PEERS, environment, timed
 
 ROUNDS = int(os.environ.get("LAKEVEC_BENCH_ROUNDS", "3"))
 MEASURES = ("tokens", "characters")
+SECONDS_OF_PROFILE = 15
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(2 * 3600)]
 
 
-def rows_of(files: list[Path]) -> Iterator[pa.RecordBatch]:
-    kinds = {
-        "uri": pa.string(),
-        "size": pa.int64(),
-        "modified_at": pa.timestamp("us", tz="UTC"),
-        "known_hash": pa.string(),
-        "forgotten": pa.list_(pa.string()),
-    }
-    found = [(file, file.stat()) for file in files]
-    rows = [{"uri": str(file), "size": each.st_size, "modified_at": int(each.st_mtime * 1e6)} for file, each in found]
-    yield pa.RecordBatch.from_pylist(rows, schema=pa.schema(kinds))
-
-
-def by_lakevec(files: list[Path], model: Model, chunking: Chunking, limits: Limits) -> dict[str, float]:
-    begun = time.monotonic()
-    parsed = list(documents_of(rows_of(files), lambda uri: Path(uri).read_bytes(), limits, {}))
-    middle = time.monotonic()
-    documents = pa.Table.from_batches(parsed)
-    texts = documents.filter(pa.compute.is_valid(documents["doc_id"]))
-    passages = sum(batch.num_rows for batch in chunks_of(iter(texts.to_batches()), model, chunking))
-    failures = pa.compute.sum(pa.compute.equal(documents["state"], "quarantined")).as_py() or 0
-    return {
-        "seconds": time.monotonic() - begun,
-        "parse_seconds": middle - begun,
-        "passages": passages,
-        "failures": failures,
-    }
+def folder_of_formats(otherwise: Path) -> str:
+    folder = os.environ.get("LAKEVEC_BENCH_FOLDER")
+    if not folder:
+        runpy.run_path("notebooks/sample.py")["write_sample"](otherwise / "sample" / "all")
+    return folder or str(otherwise / "sample")
 
 
 def test_parse_and_chunk(tmp_path, keep):
-    settings = load_settings("local", [], {})
-    model = find_model(settings.model.name)
-    chunking, limits = Chunking("heading", 256, 32), Limits(settings.parse.timeout_seconds, settings.parse.memory_mb)
-    folder = os.environ.get("LAKEVEC_BENCH_FOLDER")
-    if not folder:
-        runpy.run_path("notebooks/sample.py")["write_sample"](tmp_path / "sample" / "all")
-        folder = str(tmp_path / "sample")
+    model, chunking, limits = as_set()
+    folder = folder_of_formats(tmp_path)
     groups = {
         group.name: sorted(file for file in group.rglob("*") if file.is_file())
         for group in sorted(Path(folder).iterdir())
@@ -106,4 +79,28 @@ def test_parse_and_chunk(tmp_path, keep):
                 "passages": first["passages"],
                 "failures": first["failures"],
             }
+    keep({"formats": figures})
+
+
+def test_where_time_goes_in_it(tmp_path, keep):
+    """Samples of the stacks of both processes, a hundred a second, by format: their shares by the innermost function of
+    Python (a library's compiled code is its caller's). A flame graph of each stands beside the figures."""
+    py_spy = environment("py-spy").with_name("py-spy")
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    figures = {}
+    for group in sorted(each for each in Path(folder_of_formats(tmp_path)).iterdir() if each.is_dir()):
+        stacks = tmp_path / f"{group.name}.txt"
+        for kind, file in (("raw", stacks), ("flamegraph", RESULTS / f"{group.name}.svg")):
+            said = ["record", "--subprocesses", "--function", "--format", kind, "--output", file]
+            command = [py_spy, *said, "--", sys.executable, "-m", "tests.bench.parsed", group, SECONDS_OF_PROFILE]
+            subprocess.run([str(word) for word in command], check=True, capture_output=True)
+        samples: Counter[str] = Counter()
+        for line in stacks.read_text().splitlines():
+            stack, _, number = line.rpartition(" ")
+            # The starts of both processes are no part of it.
+            if "importlib." not in stack and ("by_lakevec (" in stack or "reply (udfs/parse/child.py" in stack):
+                samples[re.sub(r":\d+\)$", ")", stack.rpartition(";")[2])] += int(number)
+        total = samples.total()
+        shares = {name: float(f"{number / total:.3f}") for name, number in samples.most_common(10)}
+        figures[group.name] = {"samples": total, **shares}
     keep({"formats": figures})
