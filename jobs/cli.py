@@ -177,6 +177,9 @@ def retry(
     path: Annotated[
         str | None, typer.Option(metavar="GLOB", help="Only files whose path in the source matches; unset: all.")
     ] = None,
+    forgotten: Annotated[
+        bool, typer.Option("--forgotten", help="Bring back what `forget` took of the file that --path names.")
+    ] = False,
 ) -> None:
     """Read quarantined files again, and say what became of each."""
     invocation: Invocation = context.obj
@@ -184,7 +187,8 @@ def retry(
         settings = invocation.settings()
         from .retry import retry as again
 
-        invocation.answer(again(settings, path, Progress(False if invocation.json else None)), print_retry)
+        progress = Progress(False if invocation.json else None)
+        invocation.answer(again(settings, path, progress, forgotten), print_retry)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 import fnmatch
 from dataclasses import dataclass
 
+from pyspark.sql import Column
 from pyspark.sql import functions as F
 
 from .errors import ConfigurationError
@@ -36,40 +37,53 @@ class RetryReport:
     run: RunReport | None = None
 
 
-def retry(settings: Settings, path: str | None, progress: Progress) -> RetryReport:
+def retry(settings: Settings, path: str | None, progress: Progress, forgotten: bool = False) -> RetryReport:
     """Read quarantined files again, all or those that `path` matches, and follow up in all stages.
 
-    path: a glob, as in source.include, or a file's uri. A forgotten file comes back if it is named
-    by its whole path or uri; no glob brings one back. Raises ConfigurationError where nothing matches,
-    LakeBusyError where another command writes.
+    path: a glob, as in source.include, or a file's uri. forgotten: what `forget` took of the file that `path` names by
+    its whole path or uri is brought back; others that had its bytes stay away until they are named.
+    Raises ConfigurationError where nothing matches, LakeBusyError where another command writes.
     """
     root = source_root(required(settings.source.path, "source.path"))
+    if forgotten and path is None:
+        raise ConfigurationError("--forgotten undoes what forget did to one file: name it with --path.")
     with locked(settings, "retry"):
         lake = open_lake(spark_session(settings.spark), settings, held=STAGES)
-        return retry_locked(lake, settings, root, path, progress)
+        return retry_locked(lake, settings, root, path, progress, forgotten)
 
 
-def retry_locked(lake: Lake, settings: Settings, root: str, path: str | None, progress: Progress) -> RetryReport:
+def retry_locked(
+    lake: Lake, settings: Settings, root: str, path: str | None, progress: Progress, forgotten: bool
+) -> RetryReport:
     files = lake.tables.read(FILES)
-    erased = F.col("state").eqNullSafe("forgotten") | (F.size(F.coalesce("forgotten", F.array())) > 0)
-    quarantined, forgotten = [
-        [row["uri"] for row in files.where(which).select("uri").orderBy("uri").collect()]
-        for which in (F.col("state") == "quarantined", erased)
-    ]
-    again = [uri for uri in quarantined if path is None or matches(uri, root, path)]
-    restored = [uri for uri in forgotten if path in (uri, within(uri, root))]
-    if path is not None and not again and not restored:
-        raise ConfigurationError(
-            f"--path {path} matches none of the {len(quarantined):,} quarantined files; nothing was done. `lakevec "
-            "status` lists them; the glob is compared with a file's path within source.path. A forgotten file must "
-            "be named by its whole path."
-        )
-    if not again and not restored:
-        return RetryReport([])
-    mark(lake, again, restored)
-    progress.log("retry.marked", quarantined=len(again), forgotten=len(restored))
+    erased = files.where((F.col("state") == "forgotten") | (F.size("forgotten") > 0)).select("uri", "hash").collect()
+    named = [row for row in erased if path in (row["uri"], within(row["uri"], root))]
+    if forgotten:
+        if not named:
+            raise ConfigurationError(
+                f"Nothing was forgotten of a file {path}; nothing was done. Name it by its whole path within "
+                "source.path, or by its uri."
+            )
+        uris = [row["uri"] for row in named]
+        # Each of them keeps the others away.
+        hashes = {row["hash"] for row in named}.difference([None])
+        bring_back(lake, uris, [row["uri"] for row in erased if row["hash"] in hashes and row["uri"] not in uris])
+    else:
+        quarantined = files.where("state = 'quarantined'").select("uri").orderBy("uri").collect()
+        uris = [row["uri"] for row in quarantined if path is None or matches(row["uri"], root, path)]
+        if path is not None and not uris:
+            raise ConfigurationError(
+                f"--path {path} was forgotten; nothing was done. Add --forgotten to bring it back."
+                if named
+                else f"--path {path} matches none of the {len(quarantined):,} quarantined files; nothing was done. "
+                "`lakevec status` lists them; the glob is compared with a file's path within source.path."
+            )
+        if not uris:
+            return RetryReport([])
+        read_again(lake, uris)
+    progress.log("retry.marked", files=len(uris), forgotten=forgotten)
     report = run_once(settings, progress=progress, is_locked=True)
-    return RetryReport(outcomes(lake, sorted({*again, *restored})), report)
+    return RetryReport(outcomes(lake, uris), report)
 
 
 def within(uri: str, root: str) -> str:
@@ -81,29 +95,32 @@ def matches(uri: str, root: str, path: str) -> bool:
     return path in (uri, within(uri, root)) or fnmatch.fnmatchcase(within(uri, root), path)
 
 
-def mark(lake: Lake, quarantined: list[str], forgotten: list[str]) -> None:
-    """Let the next listing find that these files differ from what is known of them.
+def read_again(lake: Lake, uris: list[str]) -> None:
+    """Let the next listing find that these files differ from what is known of them; their attempts count on."""
+    change(lake, uris, modified_at=F.lit(None).cast("timestamp"))
 
-    Quarantined ones keep their reason, so that their attempts count on. Of forgotten ones it is no longer known
-    what was forgotten; their rows stay, for the documents of theirs that are there.
+
+def bring_back(lake: Lake, uris: list[str], alike: list[str]) -> None:
+    """Let the next listing read these files as if nothing had been forgotten of them.
+
+    Their rows stay, for the documents of theirs that are there. alike: files that had the same bytes, which are let in
+    under other names now.
     """
-    is_restored = F.col("uri").isin(forgotten)
-    rows = (
-        keys_named(lake.tables.spark, "uri", {*quarantined, *forgotten})
-        .among(lake.tables.read(FILES), "uri")
-        .withColumns(
-            {
-                "modified_at": F.lit(None).cast("timestamp"),
-                "hash": F.when(~is_restored, F.col("hash")),
-                "forgotten": F.when(~is_restored, F.col("forgotten")),
-                "state": F.when(is_restored & F.col("state").isin("forgotten", "gone"), "parsed").otherwise(
-                    F.col("state")
-                ),
-                "action": F.lit(UPDATE),
-            }
-        )
+    change(lake, alike, hash=F.lit(None).cast("string"))
+    is_away = F.col("state").isin("forgotten", "gone")
+    change(
+        lake,
+        uris,
+        modified_at=F.lit(None).cast("timestamp"),
+        hash=F.lit(None).cast("string"),
+        forgotten=F.lit(None).cast("array<string>"),
+        state=F.when(is_away, "parsed").otherwise(F.col("state")),
     )
-    apply(lake.tables, FILES, rows)
+
+
+def change(lake: Lake, uris: list[str], **columns: Column) -> None:
+    rows = keys_named(lake.tables.spark, "uri", uris).among(lake.tables.read(FILES), "uri")
+    apply(lake.tables, FILES, rows.withColumns({**columns, "action": F.lit(UPDATE)}))
 
 
 def outcomes(lake: Lake, uris: list[str]) -> list[Retried]:

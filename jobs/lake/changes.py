@@ -156,7 +156,7 @@ def apply(
         .whenNotMatchedInsert(f"action.action <> '{DELETE}'", written)
         .execute()
     )
-    lake.compact(table)
+    lake.tidy(table)
     return done
 
 

@@ -176,6 +176,7 @@ class Lease:
         """Push the end of the leases on; whether they are all still ours."""
         until = F.lit(datetime.now(UTC) + timedelta(seconds=LEASE_SECONDS))
         self.retrying()(self.tables.delta(LOCKS).update, F.col("owner") == self.owner, {"until": until})
+        self.tables.tidy(LOCKS)
         return self.tables.read(LOCKS).where(F.col("owner") == self.owner).count() == len(self.stages)
 
     def lose(self) -> None:

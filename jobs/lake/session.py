@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,26 @@ def delta_state(spark: SparkSession, path: str) -> tuple[str, int] | None:
     # Spark Connect has no JVM at hand, Databricks has classes of its own.
     except (Py4JError, AttributeError, TypeError, PySparkException):
         return None
+
+
+def expire_log(spark: SparkSession, path: str, age: timedelta) -> None:
+    """Remove what the log of a Delta table tells of commits of this age, which Delta itself does by the day only.
+
+    What later versions need stays. Where the log cannot be asked (`delta_state`), nothing is done.
+    """
+    try:
+        jvm: Any = spark._jvm
+        delta = jvm.org.apache.spark.sql.delta
+        opened = delta.DeltaLog.forTableWithSnapshot(spark._jsparkSession, path)
+        minute = getattr(getattr(delta, "TruncationGranularity$"), "MODULE$").MINUTE()
+        # A Python number would come as an Integer.
+        gateway: Any = spark.sparkContext._gateway
+        numbers = gateway.new_array(jvm.long, 1)
+        numbers[0] = age // timedelta(milliseconds=1)
+        milliseconds = jvm.scala.Predef.wrapLongArray(numbers).headOption()
+        opened._1().cleanUpExpiredLogs(opened._2(), jvm.scala.Option.empty(), milliseconds, minute)
+    except (AttributeError, TypeError):
+        return
 
 
 ONE_AT_A_TIME = threading.Lock()

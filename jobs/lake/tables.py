@@ -6,6 +6,7 @@ Keys are hex digests (udfs/keys.py). Offsets count Unicode code points of the do
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import structlog
 from delta.tables import DeltaTable
@@ -30,7 +31,7 @@ from pyspark.sql.types import (
 
 from ...udfs.keys import bytes_hash
 from ..errors import cause_of
-from .session import delta_state
+from .session import delta_state, expire_log
 from .storage import storage
 
 # A new version adds tables, and columns that may be null: migration.py.
@@ -277,8 +278,13 @@ METRICS = Table(
     ),
 )
 
-# A micro-batch leaves some small files in each table.
+# A micro-batch leaves some small files in each table, and up to four in its log.
 COMMITS_APART = 50
+# What no version of the last week needs is removed once in so many commits.
+COMMITS_TO_VACUUM = 1_000
+# A log of more commits is cut to fewer: all of it is listed at every look, and a file that comes every five seconds
+# makes 17,000 commits a day. With these a look takes half a second; with a day's, three or four.
+MOST_COMMITS, KEPT_COMMITS = 1_500, 1_000
 
 # Of a commit's log, enough to hold what is said of the commit itself.
 COMMIT_BYTES = 8_192
@@ -336,22 +342,43 @@ class LakeTables:
             writer.saveAsTable(f"{self.catalog_schema}.{table.name}")
         else:
             writer.save(f"{self.path}/{table.name}")
-        self.compact(table)
+        self.tidy(table)
 
-    def compact(self, table: Table) -> None:
-        """Put the small files together that commits leave, once in COMMITS_APART commits.
+    def tidy(self, table: Table) -> None:
+        """Once in COMMITS_APART commits: put the small files together that they left, shorten the log where it is long,
+        and remove what only versions older than a week need (delta.deletedFileRetentionDuration).
 
-        Delta's auto compaction looks for them after every commit, which takes longer than a small commit itself; in
-        a catalogue it does it all the same, as there the version is as dear. What was committed does not depend on
-        it: a failure is logged, and leaves the files for the next time.
+        Delta's auto compaction looks for small files after every commit, which takes longer than a small commit itself.
+        In a catalogue that, and its own upkeep, must do, as there the version is as dear. What was committed does not
+        depend on it: a failure is logged, and leaves the work for the next time.
         """
         if self.catalog_schema:
             return
         try:
-            if self.version(table) % COMMITS_APART == 0:
+            version = self.version(table)
+            if version % COMMITS_APART == 0:
                 self.delta(table).optimize().executeCompaction()
+                self.shorten_log(table, version)
+            if version % COMMITS_TO_VACUUM == 0:
+                self.delta(table).vacuum()
         except (PySparkException, Py4JError) as error:
-            structlog.get_logger().warning("table.not_compacted", table=table.name, reason=cause_of(str(error)))
+            structlog.get_logger().warning("table.not_tidied", table=table.name, reason=cause_of(str(error)))
+
+    def shorten_log(self, table: Table, version: int) -> None:
+        """Remove what the log tells of old commits, but for the last KEPT_COMMITS, where there are many.
+
+        Delta removes it by the day (delta.logRetentionDuration, 30 by default). A stage that stood still for longer
+        than the log goes back begins with a look at the whole table.
+        """
+        if self.commit_time(table, version - MOST_COMMITS) is None:
+            return
+        if kept_since := self.commit_time(table, version - KEPT_COMMITS):
+            expire_log(self.spark, f"{self.path}/{table.name}", datetime.now(UTC) - kept_since)
+
+    def commit_time(self, table: Table, version: int) -> datetime | None:
+        """When the log of a commit was written; None where it is not there."""
+        system, path = storage(f"{self.path}/{table.name}/_delta_log/{version:020}.json")
+        return system.get_file_info(path).mtime
 
     def replace(self, table: Table, condition: str, rows: DataFrame) -> None:
         """Put these rows in the place of all that fulfil a condition, as they do, in one commit."""

@@ -46,6 +46,12 @@ def erase(lakehouse, name: str):
     return forget(lakehouse.settings, name, Progress(terminal=False))
 
 
+def restored(lakehouse, path: str) -> dict[str, int]:
+    """Documents by file, of those that came back."""
+    files = retry(lakehouse.settings, path, Progress(terminal=False), forgotten=True).files
+    return {file.uri.rsplit("/", 1)[1]: file.documents for file in files}
+
+
 # Two minutes of them are the server's: it restarts five times, and collects garbage twice a minute.
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
@@ -87,6 +93,11 @@ def test_no_file_of_lake_or_server_holds_a_forgotten_sentence_and_it_does_not_co
     assert {part["state"] for part in status(lakehouse.settings).partitions.values()} == {"equal"}
     assert files_with(SENTENCE[:30], *stored) == []
 
+    with pytest.raises(ConfigurationError, match=r"Nothing was forgotten of a file secret\.\*"):
+        restored(lakehouse, "secret.*")
+    assert restored(lakehouse, "copy.md") == {"copy.md": 1}
+    assert {hit.uri.rsplit("/", 1)[1] for hit in lakehouse.search("gout").hits} >= {"copy.md"}
+
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
@@ -123,6 +134,21 @@ def test_one_message_is_forgotten_alone_until_it_is_asked_for_again(lakehouse):
     # Again, as after a crash: it is known, and nothing is left to do.
     assert erase(lakehouse, parts["crane.mbox", "<2@b>"]).rows["documents"] == 0
 
-    assert [file.documents for file in retry(lakehouse.settings, "crane.mbox", Progress(terminal=False)).files] == [4]
+    # Read again for another reason, it stays away.
+    lakehouse.write("crane.mbox", "\0", modified=1_700_000_002)
+    lakehouse.run(("ingest",))
+    lakehouse.write("crane.mbox", "".join([*said, message(4, "The crane is gone.")]), modified=1_700_000_002)
+    assert [file.documents for file in retry(lakehouse.settings, "crane.mbox", Progress(terminal=False)).files] == [3]
+    assert parts["crane.mbox", "<2@b>"] not in {doc for (doc,) in lakehouse.rows(EMBEDDINGS, "doc_id")}
+
+    with pytest.raises(ConfigurationError, match=r"--path crane\.mbox was forgotten; .* Add --forgotten"):
+        retry(lakehouse.settings, "crane.mbox", Progress(terminal=False))
+
+    # Nor does it come with a file that was moved, until one of both is named.
+    lakehouse.write("moved.mbox", "".join([*said, message(4, "The crane is gone.")]), modified=1_700_000_003)
+    assert (lakehouse.run().documents, lakehouse.assert_mirrored()) == (3, 9)
+    assert restored(lakehouse, "crane.mbox") == {"crane.mbox": 4}
+    (lakehouse.source / "moved.mbox").unlink()
+    lakehouse.run()
     assert lakehouse.assert_mirrored() == len(lakehouse.rows(CHUNKS, "chunk_id")) == 7
     assert title_of_hits() == {"No 1", "No 2", "No 3", "No 4"}

@@ -1,4 +1,6 @@
+import os
 import shutil
+import time
 from datetime import UTC, datetime
 
 import numpy as np
@@ -48,4 +50,35 @@ def test_files_that_cannot_be_put_together_cost_no_row(spark, empty_lake, tmp_pa
         append_rows(lake, spark, 0)
 
     assert lake.read(METRICS).count() == 1
-    assert [(entry["event"], entry["table"]) for entry in logged] == [("table.not_compacted", "metrics")]
+    assert [(entry["event"], entry["table"]) for entry in logged] == [("table.not_tidied", "metrics")]
+
+
+def test_a_long_log_is_cut_and_what_only_old_versions_need_is_removed(spark, empty_lake, tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "COMMITS_APART", 5)
+    monkeypatch.setattr(tables, "COMMITS_TO_VACUUM", 10)
+    monkeypatch.setattr(tables, "MOST_COMMITS", 12)
+    monkeypatch.setattr(tables, "KEPT_COMMITS", 3)
+    shutil.copytree(empty_lake, tmp_path / "lake")
+    lake = LakeTables(spark, str(tmp_path / "lake"))
+    folder = tmp_path / "lake" / "metrics"
+
+    def commits() -> list[int]:
+        return sorted(int(file.stem) for file in (folder / "_delta_log").glob("*.json"))
+
+    written = 0
+    lake.set_property(METRICS, "delta.deletedFileRetentionDuration", "interval 0 hours")
+    while 0 in commits():
+        assert written < 25
+        append_rows(lake, spark, written)
+        written += 1
+        # A version a minute, up to now.
+        latest = commits()[-1]
+        for version in commits():
+            at = time.time() - 60 * (latest - version)
+            os.utime(folder / "_delta_log" / f"{version:020}.json", (at, at))
+
+    # From a checkpoint on that stands before all that are kept.
+    assert commits()[0] == 10 <= lake.version(METRICS) - 3
+    assert lake.read(METRICS).count() == written
+    # Each commit wrote one at least.
+    assert len(list(folder.glob("*.parquet"))) < written
