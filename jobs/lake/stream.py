@@ -8,7 +8,9 @@ from typing import Any, Literal, TypeVar
 
 from pyarrow import fs
 from pyspark.errors import StreamingQueryException
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.streaming.query import StreamingQuery
+from pyspark.sql.streaming.readwriter import DataStreamWriter
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from ..errors import LakevecError, cause_of
@@ -38,6 +40,10 @@ SLOW_START = "Python worker failed to connect back"
 # What a micro-batch had computed went with its executor.
 LOST_EXECUTOR = "CHECKPOINT_RDD_BLOCK_ID_NOT_FOUND"
 BEGINNINGS = 5
+
+# Read when a stream starts; the session is all streams'.
+POLLING_DELAY = "spark.sql.streaming.pollingDelay"
+ONE_STARTS = threading.Lock()
 
 
 class StreamFailedError(LakevecError):
@@ -154,7 +160,7 @@ def run_from_checkpoint(stream: DataFrame, checkpoint: str, handle: Handler, unt
     writer = stream.writeStream.foreachBatch(guarded).option("checkpointLocation", checkpoint)
     if until:
         stopping, seconds = until
-        query = writer.trigger(processingTime=f"{round(seconds * 1000)} milliseconds").start()
+        query = started(writer, stream.sparkSession, seconds)
     else:
         stopping, query = None, writer.trigger(availableNow=True).start()
     try:
@@ -177,6 +183,19 @@ def run_from_checkpoint(stream: DataFrame, checkpoint: str, handle: Handler, unt
     finally:
         if query.isActive:
             query.stop()
+
+
+def started(writer: DataStreamWriter, spark: SparkSession, seconds: float) -> StreamingQuery:
+    """Start a stream that goes on, and looks again so many seconds after a look that found nothing.
+
+    A trigger's own interval ends at a time of the wall clock: set back by an hour, it would stand still for one.
+    """
+    with ONE_STARTS:
+        spark.conf.set(POLLING_DELAY, f"{round(seconds * 1000)}ms")
+        try:
+            return writer.trigger(processingTime="0 seconds").start()
+        finally:
+            spark.conf.unset(POLLING_DELAY)
 
 
 def nothing_waits(tables: LakeTables, parent: Table, checkpoint: str) -> bool:
