@@ -1,6 +1,8 @@
 """The lake's own state is damaged, old, or wanted by two at a time."""
 
 import shutil
+import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -60,6 +62,36 @@ def test_a_clock_that_is_set_back_hides_no_change(faulty):
     faulty.remove("p4")
     report = faulty.recover("clock set back by a day", "of the driver, when it lists", answer["seconds"])
     assert (report.documents, report.deleted) == (1, 1)
+
+
+def test_a_clock_that_is_set_back_stops_no_continuous_run(faulty, tmp_path):
+    """Needs a C compiler: nothing else reaches the JVM's clock."""
+    off, clock = tmp_path / "off", tmp_path / "clock.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", clock, Path(__file__).with_name("clock.c")], check=True)
+    off.write_text("0")
+    faulty.page("p0", "something")
+    process = faulty.process(None, "run", "--continuous", LD_PRELOAD=str(clock), CLOCK_OFF=str(off))
+
+    def wait_until_found(sentences: int) -> None:
+        begun = time.monotonic()
+        while faulty.sentences_in_milvus(faulty.lakehouse.settings.milvus.uri).total() != sentences:
+            assert process.poll() is None, (tmp_path / "stderr").read_text()[-6000:]
+            assert time.monotonic() - begun < 200
+            time.sleep(0.5)
+
+    wait_until_found(1)
+    off.write_text(str(-2 * 3600))
+    # What waited for a time of the clock has it before it.
+    time.sleep(3)
+    begun = time.monotonic()
+    faulty.page("p1", "something new")
+    wait_until_found(2)
+    seconds = time.monotonic() - begun
+    process.send_signal(signal.SIGTERM)
+    answer = faulty.ended(process, 0)
+
+    assert answer["documents"] == 2
+    faulty.recover("clock set back by two hours in a continuous run", "of the driver and its JVM", seconds)
 
 
 @pytest.mark.quick
