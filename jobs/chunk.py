@@ -29,6 +29,8 @@ def chunk(lake: Lake, progress: Progress, flow: Flow | None = None) -> Chunked:
     """Work off the change feed of `documents`: what there is, or with `flow` until that stops."""
     done = Chunked()
     if flow:
+        flow.outcomes["chunk"] = done
+    if flow:
         flow.begin_anew(flow.chunks)
 
     def handle(feed: DataFrame, known_until: int) -> None:

@@ -148,9 +148,14 @@ def kept_up(stage: str, work: Callable[[], Any], flow: Flow, progress: Progress,
     def attempt() -> None:
         nonlocal begun, steps
         begun, steps = time.monotonic(), flow.steps[stage]
-        if not flow.stopping.is_set() and (outcome := work()) is not None:
-            report.add(stage, outcome, time.monotonic() - begun)
-            progress.log(f"{stage}.done", **plain_numbers(outcome))
+        try:
+            if not flow.stopping.is_set():
+                work()
+        finally:
+            # What it did before it failed stays done.
+            if outcome := flow.outcomes.pop(stage, None):
+                report.add(stage, outcome, time.monotonic() - begun)
+                progress.log(f"{stage}.done", **plain_numbers(outcome))
 
     def forgive(state: RetryCallState) -> None:
         # With nothing new a stage has nothing to commit.

@@ -60,6 +60,8 @@ class Embedded:
 def embed(lake: Lake, settings: Settings, progress: Progress, flow: Flow | None = None) -> Embedded:
     """Work off the change feed of `chunks`: what there is, or with `flow` until that stops."""
     done = Embedded()
+    if flow:
+        flow.outcomes["embed"] = done
     pieces = Pieces(settings.embed.piece_seconds, parallel_tasks(lake.tables.spark))
     known = KnownTexts(lake.tables, lake.model.id)
 

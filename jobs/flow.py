@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 from .lake.lock import STAGES
 from .settings import Pipeline
@@ -21,6 +22,9 @@ FEED_LOOKS = 4
 FIRST_ROOM = 100
 # So soon a stage looks at the feed that has work for it.
 COMES_WITHIN = 2.0
+# After so long one stage's work is no reason any more for the others to wait: it may be one file that never ends, one
+# document of ten thousand chunks, or a server that is away.
+LONGEST_TURN_SECONDS = 30.0
 # A source is walked a tenth of the time at most.
 WALKS_APART = 10
 
@@ -44,13 +48,14 @@ class Waiting:
 class Turns:
     """Lets so many stages work at a time, of those that want to the one nearest to Milvus first.
 
-    On two cores four stages at once make each four times as slow, and a new file must go through all four.
+    On two cores four stages at once make each four times as slow, and a new file must go through all four. A turn that
+    lasts longer than LONGEST_TURN_SECONDS counts no longer.
     """
 
     def __init__(self, at_once: int):
-        self.free = at_once
+        self.at_once = at_once
         self.waiting: list[int] = []
-        self.working: list[int] = []
+        self.working: dict[int, float] = {}
         self.expected: dict[int, float] = {}
         self.changed = threading.Condition()
 
@@ -66,20 +71,18 @@ class Turns:
         with self.changed:
             self.waiting.append(place)
             while not self.is_next(place):
-                # An expectation ends without a word.
+                # An expectation ends without a word, and so does a long turn.
                 self.changed.wait(COMES_WITHIN / 4)
             self.waiting.remove(place)
             self.expected.pop(place, None)
-            self.working.append(place)
-            self.free -= 1
+            self.working[place] = time.monotonic()
             # Another turn may be free, and the one who waits for it looked while this one stood before it.
             self.changed.notify_all()
         try:
             yield
         finally:
             with self.changed:
-                self.working.remove(place)
-                self.free += 1
+                del self.working[place]
                 self.changed.notify_all()
 
     def is_next(self, place: int) -> bool:
@@ -87,14 +90,16 @@ class Turns:
         coming = {each for each, until in self.expected.items() if until > now}
         # One that works has its turn, and cannot come for another.
         before = coming.difference(self.working).union(self.waiting)
-        return self.free > sum(each > place for each in before)
+        held = sum(now - since < LONGEST_TURN_SECONDS for since in self.working.values())
+        return self.at_once - held > sum(each > place for each in before)
 
 
 class Flow:
     """Shared by the stages' threads.
 
     stopping: set when all shall end. embeddings_changed: set when there is something to load. model_in_use: held
-    by the job that runs on the workers that have the model. steps: how often each stage got on.
+    by the job that runs on the workers that have the model. steps: how often each stage got on. outcomes: what each
+    has done since it last began.
     is_bounded: ingest, chunk and embed are all part of this run, so that what waits is known. at_once: how many
     stages work at a time.
     """
@@ -110,6 +115,7 @@ class Flow:
         self.files_seen, self.chunks_seen = 1, SUPPOSED_CHUNKS_PER_FILE
         self.embedded_per_second: float | None = None
         self.steps: Counter[str] = Counter()
+        self.outcomes: dict[str, Any] = {}
 
     @property
     def most_waiting(self) -> int:

@@ -34,10 +34,9 @@ class Guard:
         self.root, self.most_fraction, self.allow_deletes = root, most_fraction, allow_deletes
         self.known: deque[tuple[float, int]] = deque()
 
-    def believe(self, and_no_other: bool) -> None:
-        """What was lost so far was meant. and_no_other: a run that goes on for weeks meets losses that are not."""
+    def believe(self) -> None:
+        """What was lost so far was meant."""
         self.known.clear()
-        self.allow_deletes &= not and_no_other
 
     def implausible_loss(self, rows: DataFrame, gone: int, known: int) -> str | None:
         """What to say of a source that lost too many of its files to be believed; None where it did not.

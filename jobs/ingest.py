@@ -93,6 +93,8 @@ class Ingest:
         self.root = source_root(required(settings.source.path, "source.path"))
         self.checkpoint = lake.checkpoint("ingest")
         self.done = Ingested()
+        if flow:
+            flow.outcomes["ingest"] = self.done
         self.latest = -1
         # What is in the source since then, in its version, was in a listing that was wholly worked off.
         self.known_until: datetime | None = None
@@ -133,6 +135,9 @@ class Ingest:
                 self.remove_gone(differing.rows, differing.gone)
             else:
                 self.hold_back(0, None)
+            if self.flow:
+                # Whoever allows deletions speaks of what is gone by now, not of what is away in a week.
+                self.guard.allow_deletes = False
         arrived_after = self.known_until or occasion_before(self.checkpoint, number) or listed_at
         is_worked_off = not differing.waiting or self.take_in(differing, arrived_after, listed_at, due)
         self.known_until = listed_at if is_worked_off else arrived_after
@@ -161,7 +166,7 @@ class Ingest:
                 raise SourceError(problem)
             return
         if problem:
-            self.guard.believe(and_no_other=self.flow is not None)
+            self.guard.believe()
         self.hold_back(0, None)
         deleted = remove(self.lake, rows.where("change = 'gone'").select("uri"))
         if self.flow:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from lakevec.jobs import ingest as ingesting
+from lakevec.jobs.chunk import Chunked
 from lakevec.jobs.continuous import ended_by_signals, kept_up, may_pass
 from lakevec.jobs.errors import ConfigurationError, MilvusError
 from lakevec.jobs.flow import COMES_WITHIN, Flow, Turns
@@ -191,6 +192,26 @@ def test_the_stage_nearest_to_milvus_has_the_next_turn():
     assert order == ["load", "embed", "chunk"]
 
 
+def test_a_turn_that_lasts_too_long_holds_up_nobody(monkeypatch):
+    monkeypatch.setattr("lakevec.jobs.flow.LONGEST_TURN_SECONDS", 1.0)
+    turns = Turns(1)
+
+    def work(stage):
+        with turns.of(stage):
+            return time.monotonic()
+
+    with ThreadPoolExecutor(1) as pool:
+        # A file that never ends.
+        with turns.of("ingest"):
+            begun = time.monotonic()
+            assert pool.submit(work, "embed").result(timeout=10) - begun >= 1.0
+            # That one's turn holds up others again.
+            with turns.of("chunk"):
+                begun = time.monotonic()
+                assert pool.submit(work, "load").result(timeout=10) - begun >= 1.0
+        assert pool.submit(work, "load").result(timeout=0.4)
+
+
 def test_a_turn_is_kept_for_a_moment_for_the_stage_that_was_given_work():
     turns = Turns(1)
     order = []
@@ -237,16 +258,8 @@ def test_losses_within_an_hour_are_one_loss(monkeypatch):
     assert "30 of 100 known files are gone" in guard.implausible_loss(None, 15, 85)
     clock[0] = 3700.0
     assert guard.implausible_loss(None, 15, 85) is None
-    guard.believe(and_no_other=True)
+    guard.believe()
     assert guard.implausible_loss(None, 14, 70) is None
-
-
-def test_a_permission_speaks_of_one_loss_where_a_run_goes_on():
-    guard = Guard("/data", 0.2, allow_deletes=True)
-    guard.believe(and_no_other=False)
-    assert guard.allow_deletes
-    guard.believe(and_no_other=True)
-    assert not guard.allow_deletes
 
 
 def test_files_that_give_no_document_leave_room_for_others(lakehouse):
@@ -280,6 +293,7 @@ def test_an_unchanged_source_is_compared_once_and_its_next_change_is_seen(lakeho
     counted("differences", compared)
     lakehouse.write("a.txt", "The harbour opens at six.")
     lake, flow = lakehouse.lake(), Flow(Pipeline())
+    guard = Guard(str(lakehouse.source), 0.2, allow_deletes=True)
     deadline = time.monotonic() + 120
 
     def wait_for(condition):
@@ -289,9 +303,11 @@ def test_an_unchanged_source_is_compared_once_and_its_next_change_is_seen(lakeho
             time.sleep(0.2)
 
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(ingest, lake, lakehouse.settings, Progress(terminal=False), flow=flow)
+        running = pool.submit(ingest, lake, lakehouse.settings, Progress(terminal=False), guard, flow)
         try:
             wait_for(lambda: len(listed) >= len(compared) + 3)
+            # A permission speaks of what was gone when the run began.
+            assert not guard.allow_deletes
             lakehouse.write("b.txt", "The harbour closes at ten.")
             wait_for(lambda: lake.tables.read(DOCUMENTS).count() == 2)
         finally:
@@ -360,6 +376,21 @@ def test_a_stage_that_fails_twelve_times_with_nothing_done_in_between_ends_the_r
         kept_up("load", work, flow, SimpleNamespace(log=lambda *_, **__: None), RunReport())  # pyright: ignore[reportArgumentType]
 
     assert begun[-1] == attempts
+
+
+def test_what_a_stage_did_before_it_failed_is_counted(monkeypatch):
+    flow, report, begun = Flow(Pipeline()), RunReport(), []
+    monkeypatch.setattr(flow, "rest", lambda seconds: None)
+
+    def work():
+        begun.append(flow.outcomes.setdefault("chunk", Chunked(documents=2)))
+        if len(begun) == 1:
+            raise MilvusError("away")
+        begun[-1].documents += 1
+
+    kept_up("chunk", work, flow, SimpleNamespace(log=lambda *_, **__: None), report)  # pyright: ignore[reportArgumentType]
+
+    assert report.stages["chunk"]["documents"] == 5
 
 
 def test_only_what_cannot_pass_ends_a_stage_at_once():
