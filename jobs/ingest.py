@@ -111,12 +111,21 @@ class Ingest:
         drop_older_offsets(self.checkpoint)
         if was_cut_off(self.checkpoint):
             self.doubt()
+        self.complete_forgetting()
         run_stream(occasions(self.lake.tables.spark), self.checkpoint, self.handle, self.flow and self.flow.until)
         return self.done
 
     def doubt(self) -> None:
         tables = self.lake.tables
         apply(tables, FILES, doubtful(tables.read(FILES), tables.read(DOCUMENTS)))
+
+    def complete_forgetting(self) -> None:
+        """Delete documents that `files` keeps away, which a forget left that was cut off."""
+        away = self.lake.tables.read(FILES).where(F.size("forgotten") > 0)
+        keys = keys_of(away.select(F.explode("forgotten").alias("doc_id")), "doc_id")
+        if keys.number:
+            left = keys.among(self.lake.tables.read(DOCUMENTS), "doc_id").select("doc_id").distinct()
+            self.done.deleted += apply(self.lake.tables, DOCUMENTS, left.withColumn("action", F.lit(DELETE)))[DELETE]
 
     def handle(self, _: DataFrame, number: int) -> None:
         """One micro-batch: one listing."""

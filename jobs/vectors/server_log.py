@@ -10,6 +10,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+from ..errors import LakevecError
 from .connection import MilvusAddress, connect
 from .routes import ROUTES_NAME
 from .server import START_SECONDS, end, exclusively, locked, ready_server, running, serving, write_record
@@ -20,7 +21,8 @@ FOLDERS = ("rocksmq", "rocksmq_meta_kv")
 def discard_log(folder: Path) -> bool:
     """Write everything out, end the server, remove its log; start it again if it was asked to stay.
 
-    False, and nothing is removed, where another command uses the server: it is not ended under its user.
+    False, and nothing is removed, where another command uses the server: it is not ended under its user. Raises
+    LakevecError where something cannot be removed.
     """
     with serving(folder) as state:
         client = connect(MilvusAddress(str(state.uri)))
@@ -34,8 +36,16 @@ def discard_log(folder: Path) -> bool:
             return False
         record = running(folder)
         end(folder)
-        for name in FOLDERS:
-            shutil.rmtree(folder / "data" / name, ignore_errors=True)
-        if record:
-            write_record(folder, replace(ready_server(folder, START_SECONDS), stays=record.stays))
+        try:
+            for log in (folder / "data" / name for name in FOLDERS):
+                if log.exists():
+                    shutil.rmtree(log)
+        except OSError as error:
+            raise LakevecError(
+                f"The Milvus server's write-ahead log below {folder} cannot be removed: {error}. It still holds what "
+                "was forgotten: mend that, and run forget again."
+            ) from error
+        finally:
+            if record:
+                write_record(folder, replace(ready_server(folder, START_SECONDS), stays=record.stays))
     return True

@@ -55,6 +55,7 @@ FAULTS = {
     "before embed": Fault("before", "lakevec.jobs.run:embed"),
     "before load": Fault("before", "lakevec.jobs.run:load"),
     "after load": Fault("after", "lakevec.jobs.run:load"),
+    "forget: kept away, its documents there": Fault("after", "lakevec.jobs.forget:apply", of="files"),
     # the server's
     "server killed while rows are patched": Fault(
         "before", "lakevec.jobs.carry_out:patch_ranges", does="restart_server"

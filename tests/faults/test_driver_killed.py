@@ -49,3 +49,16 @@ def test_a_killed_build_loses_and_doubles_nothing(faulty, fault, tmp_path):
     faulty.strike(fault, "run", "--once")
 
     faulty.recover(f"driver killed, {fault}", "SIGKILL, every range built")
+
+
+@pytest.mark.faults
+def test_what_a_killed_forget_began_the_next_run_completes(faulty):
+    faulty.prepare()
+    faulty.lakehouse.run()
+    fault = "forget: kept away, its documents there"
+
+    faulty.strike(fault, "forget", "p4.md")
+    del faulty.sentences["p4"]
+
+    report = faulty.recover(f"driver killed, {fault}", "SIGKILL")
+    assert (report.deleted, report.removed) == (1, 1)
