@@ -89,8 +89,11 @@ def mirrored(client: MilvusClient, address: MilvusAddress, routes: Routes | None
     )
 
 
-def compare(lake: Lake, version: int, milvus: Mirrored | None, sample: int) -> Comparison:
-    """`embeddings` at this version against Milvus. sample: rows to compare whole. Raises MilvusError."""
+def compare(
+    lake: Lake, version: int, milvus: Mirrored | None, sample: int, waiting: DataFrame | None = None
+) -> Comparison:
+    """`embeddings` at this version against Milvus. sample: rows to compare whole. waiting: (chunk_id) of rows that are
+    yet to be loaded, of which nothing is said. Raises MilvusError."""
     spark = lake.tables.spark
     embeddings = lake.tables.read(EMBEDDINGS, version)
     in_lake = embeddings.select(F.col("partition").alias("range"), "chunk_id").distinct()
@@ -98,7 +101,11 @@ def compare(lake: Lake, version: int, milvus: Mirrored | None, sample: int) -> C
         row["range"]: row["count"] for row in embeddings.groupBy("partition").count().toDF("range", "count").collect()
     }
     found = keys_in(spark, milvus) if milvus else spark.createDataFrame([], CENSUS_SCHEMA)
-    wrong = materialised(misplaced(in_lake, found).union(doubled_within(found)))
+    wrong = misplaced(in_lake, found).union(doubled_within(found))
+    if waiting is not None:
+        wrong = wrong.join(waiting, "chunk_id", "left_anti").select(*wrong.columns)
+        embeddings = embeddings.join(waiting, "chunk_id", "left_anti")
+    wrong = materialised(wrong)
     sampled = 0
     if milvus and sample and lake_rows:
         seed = random.getrandbits(31)

@@ -46,7 +46,8 @@ def mend(
     if found.lake:
         mended.rows, mended.advice = mend_lake(lake, found.faults, found.lake)
     has_moved = lake.tables.version(EMBEDDINGS) != found.version
-    if has_moved or found.left_over or (found.comparison.numbers and found.needs_load):
+    has_work = found.comparison.numbers or "load" in found.behind
+    if has_moved or found.left_over or (has_work and found.needs_load):
         loaded = load(lake, settings, address, progress, staging_for(settings))
         mended.rows.update(milvus_ranges_written=len(loaded.built) + len(loaded.patched), milvus_loads=1)
     elif found.comparison.numbers and found.routes:

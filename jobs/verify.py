@@ -53,7 +53,7 @@ class VerifyReport:
     whose key the lake does not have, or not in this range only. doubled: rows beyond the first of a key.
     different: rows of the sample with other fields or another vector. partitions: range -> these numbers,
     lake_rows and milvus_rows. lake: faults inside the lake, by name (lake/faults.py). behind: keys that wait
-    for a stage, which is no fault; but what waits for `load` counts as missing, extra or different.
+    for a stage, which is no fault, unless they wait for `load` and there is no index of this lake at all.
     left_over: partitions of Milvus that no reader is led to and the next load drops, which is no fault either.
     examples: some keys by kind and by fault. repaired: what was done, in rows. advice: what to run for
     what could not be mended. sampled: rows that were compared whole.
@@ -80,7 +80,7 @@ class VerifyReport:
 @dataclass(frozen=True)
 class Finding:
     """One look at lake and Milvus. faults: (fault, key); lake: their numbers. comparison: against Milvus.
-    is_loaded: the routes say that Milvus holds this version."""
+    is_loaded: the routes say that Milvus holds this version; is_begun: or an earlier one."""
 
     routes: Routes | None
     version: int
@@ -91,11 +91,14 @@ class Finding:
     readable: frozenset[str]
     left_over: Sequence[str]
     is_loaded: bool
+    is_begun: bool
     moved: bool = False
 
     @property
     def ok(self) -> bool:
-        return not self.lake and not self.comparison.numbers and self.comparison.has_equal_counts
+        # Of what waits for load it is not known on which side it counts.
+        is_complete = self.comparison.has_equal_counts or (self.is_begun and "load" in self.behind)
+        return not self.lake and not self.comparison.numbers and is_complete
 
     @property
     def needs_load(self) -> bool:
@@ -161,7 +164,10 @@ def look(lake: Lake, settings: Settings, client: MilvusClient, address: MilvusAd
     routes = own_routes(client, settings.milvus.collection, lake)
     version = lake.tables.version(EMBEDDINGS)
     milvus = mirrored(client, address, routes)
-    comparison = compare(lake, version, milvus, sample)
+    loaded = routes.version if routes and has_same_past(lake, routes) else -1
+    unloaded = waiting_keys(lake.tables, EMBEDDINGS, loaded + 1)
+    # An index that is not there, or is of another past, does not merely wait.
+    comparison = compare(lake, version, milvus, sample, unloaded if loaded >= 0 else None)
     waiting = {
         stage: keys
         for stage, table in (("chunk", DOCUMENTS), ("embed", CHUNKS))
@@ -174,8 +180,7 @@ def look(lake: Lake, settings: Settings, client: MilvusClient, address: MilvusAd
     if was_cut_off(lake.checkpoint("ingest")):
         behind["ingest"] = found.where(F.col("fault").isin(*OF_INGEST)).count()
         found = found.where(~F.col("fault").isin(*OF_INGEST))
-    loaded = routes.version if routes and has_same_past(lake, routes) else -1
-    if loaded < version and (unloaded := waiting_keys(lake.tables, EMBEDDINGS, loaded + 1)) is not None:
+    if unloaded is not None:
         behind["load"] = unloaded.count()
     return Finding(
         routes,
@@ -187,6 +192,7 @@ def look(lake: Lake, settings: Settings, client: MilvusClient, address: MilvusAd
         frozenset(milvus.readable if milvus else ()),
         milvus.left_over if milvus else (),
         is_loaded=loaded == version,
+        is_begun=loaded >= 0,
     )
 
 
