@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from lakevec.jobs.lake.lake import Lake, open_lake
 from lakevec.jobs.lake.session import spark_session
-from lakevec.jobs.lake.tables import EMBEDDINGS, Table
+from lakevec.jobs.lake.tables import EMBEDDINGS, LakeTables, Table
 from lakevec.jobs.progress import Progress
 from lakevec.jobs.run import STAGES, RunReport, run_once
 from lakevec.jobs.search import SearchReport, search
@@ -114,6 +114,23 @@ class Lakehouse:
         while batch := found.next():
             keys += [row["chunk_id"] for row in batch]
         return sorted(keys)
+
+
+@pytest.fixture
+def cut_log(spark) -> Callable[[LakeTables, Table], None]:
+    """Leaves of a table's log its newest commit, and the checkpoint before it: as of one that grew long."""
+
+    def cut(tables: LakeTables, table: Table) -> None:
+        folder, newest = Path(tables.path) / table.name, tables.version(table)
+        logs = spark._jvm.org.apache.spark.sql.delta.DeltaLog
+        logs.forTable(spark._jsparkSession, str(folder)).checkpoint()
+        for file in (folder / "_delta_log").glob("*.json"):
+            if int(file.stem) < newest:
+                file.unlink()
+        # As for a process of its own.
+        logs.clearCache()
+
+    return cut
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,10 @@ LOST_PAST = (
     "DELTA_CHANGE_DATA_FILE_NOT_FOUND",
     "DELTA_VERSION_NOT_FOUND",
     "DELTA_FILE_NOT_FOUND",
-    "DELTA_LOG_FILE_NOT_FOUND_FOR_STREAMING_SOURCE",
+    # Of a stream with another ending.
+    "DELTA_LOG_FILE_NOT_FOUND",
+    # A feed of versions older than a week is refused, whether their files are there or not.
+    "DELTA_UNSUPPORTED_TIME_TRAVEL_BEYOND_DELETED_FILE_RETENTION_DURATION",
     # The table was deleted and made again.
     "DIFFERENT_DELTA_TABLE_READ_BY_STREAMING_SOURCE",
 )

@@ -16,6 +16,7 @@ from lakevec.jobs.errors import ConfigurationError, MilvusError
 from lakevec.jobs.flow import COMES_WITHIN, Flow, Turns
 from lakevec.jobs.guard import Guard
 from lakevec.jobs.ingest import ingest
+from lakevec.jobs.lake.lock import STAGES
 from lakevec.jobs.lake.tables import DOCUMENTS
 from lakevec.jobs.progress import Progress
 from lakevec.jobs.run import RunReport
@@ -87,6 +88,44 @@ def test_a_continuous_run_follows_the_source_until_it_is_told_to_end(lakehouse, 
     assert after.freshness.documents == 27
     assert lakehouse.run(allow_deletes=True).deleted == 19
     assert lakehouse.assert_mirrored() == 7
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_stages_that_go_on_in_processes_of_their_own_follow_one_another(lakehouse, tmp_path):
+    """As on clusters of their own: nobody tells a stage of the others' work but the tables."""
+    lakehouse.write("old.txt", "The lighthouse was built of granite.")
+    lakehouse.run()
+    command = [sys.executable, "-m", "lakevec.jobs.cli", *lakehouse.options, "--json"]
+    logs = {stage: tmp_path / f"{stage}.log" for stage in STAGES}
+    running = {
+        stage: subprocess.Popen(
+            [*command, stage, "--continuous"], stdout=subprocess.PIPE, stderr=logs[stage].open("w"), text=True
+        )
+        for stage in STAGES
+    }
+
+    def found():
+        return {hit.uri.rsplit("/", 1)[1] for hit in lakehouse.search("lighthouse", k=100).hits}
+
+    try:
+        lakehouse.write("new.txt", "The new lighthouse is made of steel.")
+        wait_until(lambda: "new.txt" in found(), running["load"], logs["load"])
+        (lakehouse.source / "old.txt").unlink()
+        wait_until(lambda: "old.txt" not in found(), running["load"], logs["load"])
+        for each in running.values():
+            each.send_signal(signal.SIGTERM)
+        answers = {stage: json.loads(each.communicate(timeout=120)[0]) for stage, each in running.items()}
+    finally:
+        for each in running.values():
+            each.kill()
+            each.wait()
+
+    assert {each.returncode for each in running.values()} == {0}
+    assert (answers["ingest"]["documents"], answers["ingest"]["deleted"]) == (1, 1)
+    assert (answers["chunk"]["chunks"], answers["embed"]["embedded"]) == (1, 1)
+    assert (answers["load"]["loaded"], answers["load"]["removed"]) == (1, 1)
+    assert verify(lakehouse.settings).current
 
 
 @pytest.mark.slow

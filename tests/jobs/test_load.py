@@ -268,11 +268,20 @@ def test_whatever_milvus_lost_is_filled_again(bench):
     assert bench.in_milvus() == bench.in_lake()
 
 
-def test_a_change_feed_that_was_vacuumed_leaves_nothing_behind(bench):
+@pytest.mark.parametrize("lost", ["files", "log", "age"])
+def test_a_change_feed_that_is_lost_leaves_nothing_behind(bench, cut_log, lost):
     bench.fill(passage("k1", 2023), passage("k2", 2023), passage("k3", 2024))
     bench.load()
     bench.write(passage("k1", 2024, text="moved"))
-    shutil.rmtree(f"{bench.lake.tables.path}/embeddings/_change_data")
+    tables = bench.lake.tables
+    if lost == "files":
+        shutil.rmtree(f"{tables.path}/embeddings/_change_data")
+    elif lost == "age":
+        tables.set_property(EMBEDDINGS, "delta.deletedFileRetentionDuration", "interval 0 hours")
+    else:
+        # As one that grew long is cut: behind the change, and before what came after it.
+        bench.write(passage("k2", 2023, text="later"))
+        cut_log(tables, EMBEDDINGS)
 
     assert bench.load() == (3, 1, [], ["2023", "2024"])
     assert bench.in_milvus() == bench.in_lake()

@@ -122,6 +122,21 @@ def test_a_stream_goes_on_behind_its_own_deletions_that_were_vacuumed(lakehouse,
     assert [text for (text,) in lakehouse.rows(CHUNKS, "text")] == ["What is said in b.", "What is said in c."]
 
 
+def test_a_stream_begins_anew_where_the_log_was_cut_behind_it(lakehouse, cut_log):
+    for name in ("a", "b"):
+        lakehouse.write(f"{name}.txt", f"What is said in {name}.")
+    lakehouse.run(("ingest", "chunk"))
+    (lakehouse.source / "a.txt").unlink()
+    lakehouse.run(("ingest",))
+    lakehouse.write("c.txt", "What is said in c.")
+    lakehouse.run(("ingest",))
+    cut_log(lakehouse.lake().tables, DOCUMENTS)
+
+    lakehouse.run(("chunk",))
+
+    assert [text for (text,) in lakehouse.rows(CHUNKS, "text")] == ["What is said in b.", "What is said in c."]
+
+
 def test_a_stage_has_nothing_to_do_only_where_its_checkpoint_ends_with_the_tables_newest_version(lakehouse):
     lakehouse.write("a.txt", "Some text.")
     lakehouse.run(("ingest",))
