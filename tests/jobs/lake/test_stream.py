@@ -122,6 +122,7 @@ def test_a_stream_goes_on_behind_its_own_deletions_that_were_vacuumed(lakehouse,
     assert [text for (text,) in lakehouse.rows(CHUNKS, "text")] == ["What is said in b.", "What is said in c."]
 
 
+@pytest.mark.slow
 def test_a_stream_begins_anew_where_the_log_was_cut_behind_it(lakehouse, cut_log):
     for name in ("a", "b"):
         lakehouse.write(f"{name}.txt", f"What is said in {name}.")
