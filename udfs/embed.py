@@ -1,8 +1,10 @@
 """From texts to unit vectors, with a model that is loaded once per process."""
 
+import ctypes
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -161,6 +163,18 @@ def with_vectors(batches: Iterator[pa.RecordBatch], model: Model, compute: Compu
         for window, given in begun:
             vectors = lists_of(kept.finish(given))
             yield from window.drop_columns("text").append_column("vector", vectors).to_batches()
+    give_back_memory()
+
+
+def give_back_memory() -> None:
+    """Let the C library return to the system what was freed.
+
+    glibc keeps it for later, and finds it of little use for tensors of ever other sizes: a worker of a continuous run
+    grew from 730 to 1,330 MB within 75 s of small micro-batches, and on. With this it stays at 750.
+    """
+    # Another C library has no such function.
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def ahead(number: int, begun: Iterator[T]) -> Iterator[T]:
