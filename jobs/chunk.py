@@ -30,7 +30,6 @@ def chunk(lake: Lake, progress: Progress, flow: Flow | None = None) -> Chunked:
     done = Chunked()
     if flow:
         flow.outcomes["chunk"] = done
-    if flow:
         flow.begin_anew(flow.chunks)
 
     def handle(feed: DataFrame, known_until: int) -> None:

@@ -23,7 +23,7 @@ from .lake.lock import STAGES, locked
 from .lake.session import materialised, spark_session
 from .lake.stream import next_version, was_cut_off
 from .lake.tables import CHUNKS, DOCUMENTS, EMBEDDINGS, FILES
-from .lake.waiting import waiting_keys
+from .lake.waiting import changed_keys, waiting_keys
 from .mirror import has_same_past
 from .progress import Progress
 from .repair import mend
@@ -53,7 +53,7 @@ class VerifyReport:
     whose key the lake does not have, or not in this range only. doubled: rows beyond the first of a key.
     different: rows of the sample with other fields or another vector. partitions: range -> these numbers,
     lake_rows and milvus_rows. lake: faults inside the lake, by name (lake/faults.py). behind: keys that wait
-    for a stage, which is no fault, unless they wait for `load` and there is no index of this lake at all.
+    for a stage, which is no fault, unless they wait for `load` and there is no index of this lake, or no feed of them.
     left_over: partitions of Milvus that no reader is led to and the next load drops, which is no fault either.
     examples: some keys by kind and by fault. repaired: what was done, in rows. advice: what to run for
     what could not be mended. sampled: rows that were compared whole.
@@ -80,7 +80,7 @@ class VerifyReport:
 @dataclass(frozen=True)
 class Finding:
     """One look at lake and Milvus. faults: (fault, key); lake: their numbers. comparison: against Milvus.
-    is_loaded: the routes say that Milvus holds this version; is_begun: or an earlier one."""
+    is_loaded: the routes say that Milvus holds this version."""
 
     routes: Routes | None
     version: int
@@ -91,14 +91,11 @@ class Finding:
     readable: frozenset[str]
     left_over: Sequence[str]
     is_loaded: bool
-    is_begun: bool
     moved: bool = False
 
     @property
     def ok(self) -> bool:
-        # Of what waits for load it is not known on which side it counts.
-        is_complete = self.comparison.has_equal_counts or (self.is_begun and "load" in self.behind)
-        return not self.lake and not self.comparison.numbers and is_complete
+        return not self.lake and not self.comparison.numbers and self.comparison.has_equal_counts
 
     @property
     def needs_load(self) -> bool:
@@ -165,9 +162,9 @@ def look(lake: Lake, settings: Settings, client: MilvusClient, address: MilvusAd
     version = lake.tables.version(EMBEDDINGS)
     milvus = mirrored(client, address, routes)
     loaded = routes.version if routes and has_same_past(lake, routes) else -1
-    unloaded = waiting_keys(lake.tables, EMBEDDINGS, loaded + 1)
-    # An index that is not there, or is of another past, does not merely wait.
-    comparison = compare(lake, version, milvus, sample, unloaded if loaded >= 0 else None)
+    # An index that is not there, or is of another past, does not merely wait; nor do rows of which no feed tells.
+    unloaded = changed_keys(lake.tables, EMBEDDINGS, loaded + 1, version) if 0 <= loaded < version else None
+    comparison = compare(lake, version, milvus, sample, unloaded)
     waiting = {
         stage: keys
         for stage, table in (("chunk", DOCUMENTS), ("embed", CHUNKS))
@@ -180,8 +177,8 @@ def look(lake: Lake, settings: Settings, client: MilvusClient, address: MilvusAd
     if was_cut_off(lake.checkpoint("ingest")):
         behind["ingest"] = found.where(F.col("fault").isin(*OF_INGEST)).count()
         found = found.where(~F.col("fault").isin(*OF_INGEST))
-    if unloaded is not None:
-        behind["load"] = unloaded.count()
+    if loaded < version:
+        behind["load"] = sum(comparison.lake_rows.values()) if unloaded is None else unloaded.count()
     return Finding(
         routes,
         version,
@@ -192,7 +189,6 @@ def look(lake: Lake, settings: Settings, client: MilvusClient, address: MilvusAd
         frozenset(milvus.readable if milvus else ()),
         milvus.left_over if milvus else (),
         is_loaded=loaded == version,
-        is_begun=loaded >= 0,
     )
 
 

@@ -17,10 +17,16 @@ def waiting_keys(tables: LakeTables, table: Table, version: int) -> DataFrame | 
     newest = tables.version(table)
     if version > newest:
         return None
+    keys = changed_keys(tables, table, max(version, 0), newest)
+    return tables.read(table).select(*table.key).distinct() if keys is None else keys
+
+
+def changed_keys(tables: LakeTables, table: Table, first: int, last: int) -> DataFrame | None:
+    """The keys that changed in these versions; None where the change feed does not have them any more."""
     try:
-        return materialised(tables.changes(table, max(version, 0), newest).select(*table.key).distinct())
+        return materialised(tables.changes(table, first, last).select(*table.key).distinct())
     # What fails within a task comes out of localCheckpoint as py4j's error.
     except (PySparkException, Py4JJavaError) as error:
         if any(condition in str(error) for condition in LOST_PAST):
-            return tables.read(table).select(*table.key).distinct()
+            return None
         raise

@@ -10,6 +10,7 @@ from lakevec.jobs.verify import verify
 from pyspark.sql import functions as F
 from typer.testing import CliRunner
 
+RETENTION = "delta.deletedFileRetentionDuration"
 KINDS = ("missing", "extra", "doubled", "different")
 
 
@@ -162,6 +163,11 @@ def test_faults_inside_the_lake_are_told_from_what_waits_and_mended_without_embe
     lakehouse.run(("chunk", "embed"))
     status, waiting = promise.command()
     assert (status, waiting["ok"], waiting["current"], waiting["behind"]) == (0, True, False, {"load": 1})
+    # What no feed tells of is not taken on trust.
+    tables.set_property(EMBEDDINGS, RETENTION, "interval 0 hours")
+    status, untold = promise.command()
+    assert (status, untold["ok"], untold["missing"], untold["behind"]) == (1, False, 1, {"load": 22})
+    tables.set_property(EMBEDDINGS, RETENTION, "interval 1 week")
     lakehouse.run()
 
     of_2021, of_2022, of_2023 = (promise.keys(year) for year in (2021, 2022, 2023))
