@@ -169,8 +169,8 @@ def with_vectors(batches: Iterator[pa.RecordBatch], model: Model, compute: Compu
 def give_back_memory() -> None:
     """Let the C library return to the system what was freed.
 
-    glibc keeps it for later, and finds it of little use for tensors of ever other sizes: a worker of a continuous run
-    grew from 730 to 1,330 MB within 75 s of small micro-batches, and on. With this it stays at 750.
+    glibc keeps it for later, and finds it of little use for tensors of ever other sizes: a process
+    grew from 750 to 1,340 MB within 75 s of small micro-batches, and on. With this it stays at 780.
     """
     # Another C library has no such function.
     with suppress(AttributeError, OSError):
