@@ -93,8 +93,6 @@ class Ingest:
         self.root = source_root(required(settings.source.path, "source.path"))
         self.checkpoint = lake.checkpoint("ingest")
         self.done = Ingested()
-        if flow:
-            flow.outcomes["ingest"] = self.done
         self.latest = -1
         # What is in the source since then, in its version, was in a listing that was wholly worked off.
         self.known_until: datetime | None = None
@@ -108,10 +106,14 @@ class Ingest:
     def run(self) -> Ingested:
         """Make `files` and `documents` follow the source. Raises SourceError when it cannot be read."""
         check_source(self.root)
+        if self.flow:
+            # Of a source that is away nothing is told, and what the last listing found stays true.
+            self.flow.outcomes["ingest"] = self.done
         drop_older_offsets(self.checkpoint)
+        # Before the doubt, which lets go of the hash of a file that has other documents than it should.
+        self.complete_forgetting()
         if was_cut_off(self.checkpoint):
             self.doubt()
-        self.complete_forgetting()
         run_stream(occasions(self.lake.tables.spark), self.checkpoint, self.handle, self.flow and self.flow.until)
         return self.done
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
+from ..udfs.keys import bytes_hash
 from .errors import ConfigurationError
 from .lake.changes import UPDATE, apply, keys_named
 from .lake.lake import Lake, open_lake
 from .lake.lock import STAGES, locked
 from .lake.session import spark_session
-from .lake.source import source_root, uri_prefix
+from .lake.source import read_file, source_root, uri_prefix
 from .lake.tables import FILES
 from .progress import Progress
 from .run import RunReport, run_once
@@ -65,8 +66,9 @@ def retry_locked(
                 "source.path, or by its uri."
             )
         uris = [row["uri"] for row in named]
-        # Each of them keeps the others away.
-        hashes = {row["hash"] for row in named}.difference([None])
+        # Each of them keeps the others away; of copies that were forgotten one after the other only the last may know
+        # its hash.
+        hashes = {row["hash"] or hash_now(root, row["uri"]) for row in named}.difference([None])
         bring_back(lake, uris, [row["uri"] for row in erased if row["hash"] in hashes and row["uri"] not in uris])
     else:
         quarantined = files.where("state = 'quarantined'").select("uri").orderBy("uri").collect()
@@ -93,6 +95,14 @@ def within(uri: str, root: str) -> str:
 
 def matches(uri: str, root: str, path: str) -> bool:
     return path in (uri, within(uri, root)) or fnmatch.fnmatchcase(within(uri, root), path)
+
+
+def hash_now(root: str, uri: str) -> str | None:
+    """Of the file's bytes; None where they cannot be had, of which the run will tell."""
+    try:
+        return bytes_hash(read_file(root, uri))
+    except OSError:
+        return None
 
 
 def read_again(lake: Lake, uris: list[str]) -> None:

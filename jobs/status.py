@@ -127,14 +127,19 @@ def stage_lag(lake: Lake, stage: str, source: Table) -> float | None:
 
 
 def waiting_since(lake: Lake, table: Table, version: int) -> float | None:
-    """Seconds since this version of the table was written; 0 where there is none yet."""
-    history = lake.tables.delta(table).history().where(F.col("version") >= max(version, 0))
-    history = history.where(~F.col("operation").isin(*UPKEEP))
+    """Seconds since this version of the table was written; 0 where there is none yet, None where the log has it no
+    more."""
+    first = max(version, 0)
+    history = lake.tables.delta(table).history()
+    waiting = (F.col("version") >= first) & ~F.col("operation").isin(*UPKEEP)
     try:
-        row = history.agg(F.min("timestamp")).first()
+        row = history.agg(F.min("version"), F.min(F.when(waiting, F.col("timestamp")))).first()
     except PySparkException:
         return None
     made_and_no_more = version <= 0 and lake.tables.read(table).isEmpty()
-    if not row or row[0] is None or made_and_no_more:
+    if not row or made_and_no_more:
         return 0.0
-    return round(max(time.time() - row[0].timestamp(), 0.0), 1)
+    oldest, written_at = row
+    if oldest is not None and oldest > first:
+        return None
+    return 0.0 if written_at is None else round(max(time.time() - written_at.timestamp(), 0.0), 1)

@@ -51,9 +51,10 @@ class VerifyReport:
     all the while, so that what is wrong may be seen wrongly.
     missing: rows of `embeddings` that readers of Milvus do not find in their range. extra: rows of Milvus
     whose key the lake does not have, or not in this range only. doubled: rows beyond the first of a key.
-    different: rows of the sample with other fields or another vector. partitions: range -> these numbers,
-    lake_rows and milvus_rows. lake: faults inside the lake, by name (lake/faults.py). behind: keys that wait
-    for a stage, which is no fault, unless they wait for `load` and there is no index of this lake, or no feed of them.
+    different: rows of the sample with other fields or another vector. None of them is one that waits for `load`, by
+    `behind`. partitions: range -> these numbers, lake_rows and milvus_rows. lake: faults inside the lake, by
+    name (lake/faults.py). behind: keys that wait for a stage, which is no fault, unless they wait for `load` and
+    there is no index of this lake, or no feed of them.
     left_over: partitions of Milvus that no reader is led to and the next load drops, which is no fault either.
     examples: some keys by kind and by fault. repaired: what was done, in rows. advice: what to run for
     what could not be mended. sampled: rows that were compared whole.
@@ -167,8 +168,8 @@ def look(lake: Lake, settings: Settings, client: MilvusClient, address: MilvusAd
     comparison = compare(lake, version, milvus, sample, unloaded)
     waiting = {
         stage: keys
-        for stage, table in (("chunk", DOCUMENTS), ("embed", CHUNKS))
-        if (keys := waiting_keys(lake.tables, table, next_version(lake.tables, table, lake.checkpoint(stage))))
+        for stage, table, child in (("chunk", DOCUMENTS, CHUNKS), ("embed", CHUNKS, EMBEDDINGS))
+        if (keys := waiting_keys(lake.tables, table, next_version(lake.tables, table, lake.checkpoint(stage)), child))
         is not None
     }
     fields = fields_of(lake.tables.read(CHUNKS), lake.model.id, lake.granularity)

@@ -4,7 +4,8 @@ Keys are hex digests (udfs/keys.py). Offsets count Unicode code points of the do
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -292,6 +293,15 @@ COMMIT_BYTES = 8_192
 TABLES = (FILES, DOCUMENTS, CHUNKS, VECTORS, EMBEDDINGS, PARTITIONS, METRICS)
 
 
+@contextmanager
+def upkeep(table: Table) -> Iterator[None]:
+    """What was committed does not depend on it: a failure is logged, and leaves the work for the next time."""
+    try:
+        yield
+    except (PySparkException, Py4JError, OSError) as error:
+        structlog.get_logger().warning("table.not_tidied", table=table.name, reason=cause_of(str(error)))
+
+
 @dataclass(frozen=True)
 class LakeTables:
     """Where the tables lie: `path/<table>`, or in a catalogue schema."""
@@ -349,34 +359,36 @@ class LakeTables:
         and remove what only versions older than a week need (delta.deletedFileRetentionDuration).
 
         Delta's auto compaction looks for small files after every commit, which takes longer than a small commit itself.
-        In a catalogue that, and its own upkeep, must do, as there the version is as dear. What was committed does not
-        depend on it: a failure is logged, and leaves the work for the next time.
+        In a catalogue that, and its own upkeep, must do, as there the version is as dear.
         """
         if self.catalog_schema:
             return
-        try:
+        with upkeep(table):
             version = self.version(table)
             # A micro-batch commits to each: not all at the same one, which would take five times as long.
             place = TABLES.index(table) if table in TABLES else 0
             commits = version + place * COMMITS_APART // len(TABLES)
             if commits % COMMITS_APART == 0:
                 self.delta(table).optimize().executeCompaction()
-                self.shorten_log(table, version)
+                # A load reads the version that it began with, however long it takes; it does this itself.
+                if table != EMBEDDINGS:
+                    self.shorten_log(table, version)
             if commits % COMMITS_TO_VACUUM == 0:
                 self.delta(table).vacuum()
-        except (PySparkException, Py4JError) as error:
-            structlog.get_logger().warning("table.not_tidied", table=table.name, reason=cause_of(str(error)))
 
     def shorten_log(self, table: Table, version: int) -> None:
-        """Remove what the log tells of old commits, but for the last KEPT_COMMITS, where there are many.
+        """Remove what the log tells of commits before this version, but for KEPT_COMMITS, where there are many.
 
         Delta removes it by the day (delta.logRetentionDuration, 30 by default). A stage that stood still for longer
         than the log goes back begins with a look at the whole table.
         """
-        if self.commit_time(table, version - MOST_COMMITS) is None:
+        if self.catalog_schema:
             return
-        if kept_since := self.commit_time(table, version - KEPT_COMMITS):
-            expire_log(self.spark, f"{self.path}/{table.name}", datetime.now(UTC) - kept_since)
+        with upkeep(table):
+            if self.commit_time(table, version - MOST_COMMITS) is None:
+                return
+            if kept_since := self.commit_time(table, version - KEPT_COMMITS):
+                expire_log(self.spark, f"{self.path}/{table.name}", datetime.now(UTC) - kept_since)
 
     def commit_time(self, table: Table, version: int) -> datetime | None:
         """When the log of a commit was written; None where it is not there."""

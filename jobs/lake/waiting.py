@@ -9,16 +9,19 @@ from .stream import LOST_PAST
 from .tables import LakeTables, Table
 
 
-def waiting_keys(tables: LakeTables, table: Table, version: int) -> DataFrame | None:
+def waiting_keys(tables: LakeTables, table: Table, version: int, child: Table) -> DataFrame | None:
     """The keys that changed in this version of a table or later; None where there is no such version.
 
-    Of a change feed that was vacuumed all rows wait: the stage will begin anew.
+    child: what the stage makes of the table, with the table's key in its rows. Of a change feed that is not there any
+    more all rows wait, those of the child as well, which may have to go: the stage will begin anew.
     """
     newest = tables.version(table)
     if version > newest:
         return None
     keys = changed_keys(tables, table, max(version, 0), newest)
-    return tables.read(table).select(*table.key).distinct() if keys is None else keys
+    if keys is None:
+        return tables.read(table).select(*table.key).union(tables.read(child).select(*table.key)).distinct()
+    return keys
 
 
 def changed_keys(tables: LakeTables, table: Table, first: int, last: int) -> DataFrame | None:

@@ -1,5 +1,6 @@
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from lakevec.jobs import ingest as ingesting
 from lakevec.jobs.chunk import Chunked
 from lakevec.jobs.continuous import ended_by_signals, kept_up, may_pass
-from lakevec.jobs.errors import ConfigurationError, MilvusError
+from lakevec.jobs.errors import ConfigurationError, MilvusError, SourceError
 from lakevec.jobs.flow import COMES_WITHIN, Flow, Turns
 from lakevec.jobs.guard import Guard
 from lakevec.jobs.ingest import ingest
@@ -430,6 +431,16 @@ def test_what_a_stage_did_before_it_failed_is_counted(monkeypatch):
     kept_up("chunk", work, flow, SimpleNamespace(log=lambda *_, **__: None), report)  # pyright: ignore[reportArgumentType]
 
     assert report.stages["chunk"]["documents"] == 5
+
+
+def test_of_a_source_that_is_away_nothing_is_told(lakehouse):
+    shutil.rmtree(lakehouse.source)
+    flow = Flow(Pipeline())
+
+    with pytest.raises(SourceError):
+        ingest(lakehouse.lake(), lakehouse.settings, Progress(terminal=False), flow=flow)
+
+    assert flow.outcomes == {}
 
 
 def test_only_what_cannot_pass_ends_a_stage_at_once():

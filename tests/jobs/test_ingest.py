@@ -2,11 +2,13 @@ import os
 import shutil
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from lakevec.jobs.errors import ConfigurationError, SourceError
 from lakevec.jobs.guard import noted_held_back
 from lakevec.jobs.lake.changes import apply
+from lakevec.jobs.lake.stream import was_cut_off
 from lakevec.jobs.lake.tables import DOCUMENTS, FILES
 from lakevec.jobs.outcomes import may_change_unseen
 from lakevec.jobs.progress import Progress
@@ -47,6 +49,25 @@ def test_nothing_new_writes_nothing(lakehouse):
     assert again.files_seen == 1
     assert (again.documents, again.quarantined, again.deleted) == (0, 0, 0)
     assert [lakehouse.lake().tables.version(table) for table in (FILES, DOCUMENTS)] == versions
+
+
+def test_a_forget_that_was_cut_off_is_completed_before_an_ingest_that_was_cut_off_is_doubted(lakehouse):
+    lakehouse.write("a.txt", "a secret")
+    lakehouse.run(INGEST)
+    lake = lakehouse.lake()
+    [(doc_id,)] = lakehouse.rows(DOCUMENTS, "doc_id")
+    # What both leave when they are killed: no commit of the micro-batch, and a document that `files` keeps away.
+    away = {"state": F.lit("forgotten"), "documents": F.lit(0), "forgotten": F.array(F.lit(doc_id))}
+    lake.tables.delta(FILES).update(set=away)
+    commits = Path(lake.checkpoint("ingest")) / "commits"
+    max(commits.glob("[0-9]*"), key=lambda file: int(file.name)).unlink()
+    assert was_cut_off(lake.checkpoint("ingest"))
+    lakehouse.write("copy.txt", "a secret")
+
+    report = lakehouse.run(INGEST)
+
+    assert (report.documents, report.deleted) == (0, 1)
+    assert lakehouse.rows(FILES, "state") == [("forgotten",), ("forgotten",)]
 
 
 def test_a_touched_file_changes_files_alone(lakehouse):

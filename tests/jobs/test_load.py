@@ -1,11 +1,14 @@
+import os
 import shutil
 import threading
+import time
 import uuid
 from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 from lakevec.jobs.errors import MilvusError
+from lakevec.jobs.lake import tables as lake_tables
 from lakevec.jobs.lake.changes import apply
 from lakevec.jobs.lake.lake import Lake
 from lakevec.jobs.lake.tables import EMBEDDINGS, PARTITIONS, LakeTables
@@ -284,6 +287,34 @@ def test_a_change_feed_that_is_lost_leaves_nothing_behind(bench, cut_log, lost):
         cut_log(tables, EMBEDDINGS)
 
     assert bench.load() == (3, 1, [], ["2023", "2024"])
+    assert bench.in_milvus() == bench.in_lake()
+
+
+def test_the_log_is_cut_by_the_load_that_has_read_it_and_by_nobody_else(bench, monkeypatch):
+    monkeypatch.setattr(lake_tables, "COMMITS_APART", 1)
+    monkeypatch.setattr(lake_tables, "MOST_COMMITS", 4)
+    monkeypatch.setattr(lake_tables, "KEPT_COMMITS", 2)
+    tables, log = bench.lake.tables, bench.folder / "lake" / "embeddings" / "_delta_log"
+    tables.set_property(EMBEDDINGS, "delta.checkpointInterval", "1")
+    bench.fill(passage("k1", 2023), passage("k2", 2024))
+    bench.load()
+    for number in range(4):
+        bench.write(passage("k1", 2023, text=f"text {number}"))
+    commits = sorted(int(file.stem) for file in log.glob("*.json"))
+    assert commits[0] == 0
+    # A version a minute, up to now.
+    for version in commits:
+        at = time.time() - 60 * (commits[-1] - version)
+        os.utime(log / f"{version:020}.json", (at, at))
+
+    read = tables.version(EMBEDDINGS)
+    assert bench.load() == (1, 0, [], ["2023"])
+
+    left = sorted(int(file.stem) for file in log.glob("*.json"))
+    assert 0 < left[0] <= read - 2
+    assert left[-1] == commits[-1]
+    bench.write(passage("k2", 2024, text="later"))
+    assert bench.load() == (1, 0, [], ["2024"])
     assert bench.in_milvus() == bench.in_lake()
 
 

@@ -1,5 +1,6 @@
 import pytest
 from lakevec.jobs.errors import ConfigurationError
+from lakevec.jobs.forget import forget
 from lakevec.jobs.lake.tables import FILES
 from lakevec.jobs.progress import Progress
 from lakevec.jobs.retry import Retried, retry
@@ -41,3 +42,20 @@ def test_quarantined_files_are_read_again_when_they_change_or_are_asked_for(lake
     (lakehouse.source / "changed.pdf").unlink()
     assert {file.state for file in again().files} == {"gone"}
     assert again().files == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_forgotten_file_comes_back_though_a_copy_of_it_was_forgotten_later(lakehouse):
+    for name in ("first.txt", "last.txt"):
+        lakehouse.write(name, "The harbour opens at six.")
+    lakehouse.run(("ingest",))
+    for name in ("first.txt", "last.txt"):
+        forget(lakehouse.settings, name, Progress(terminal=False))
+
+    report = retry(lakehouse.settings, "first.txt", Progress(terminal=False), forgotten=True)
+
+    assert report.files == [Retried(str(lakehouse.source / "first.txt"), "parsed", 1)]
+    assert lakehouse.run().documents == 0
+    assert sorted(lakehouse.rows(FILES, "state")) == [("forgotten",), ("parsed",)]
+    assert lakehouse.assert_mirrored() == 1

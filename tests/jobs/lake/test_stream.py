@@ -18,6 +18,8 @@ from lakevec.jobs.lake.stream import (
     work_off,
 )
 from lakevec.jobs.lake.tables import CHUNKS, DOCUMENTS
+from lakevec.jobs.lake.waiting import waiting_keys
+from lakevec.jobs.status import stage_lag
 from pyspark.sql import functions as F
 from tenacity import wait_none
 
@@ -131,7 +133,14 @@ def test_a_stream_begins_anew_where_the_log_was_cut_behind_it(lakehouse, cut_log
     lakehouse.run(("ingest",))
     lakehouse.write("c.txt", "What is said in c.")
     lakehouse.run(("ingest",))
-    cut_log(lakehouse.lake().tables, DOCUMENTS)
+    lake = lakehouse.lake()
+    cut_log(lake.tables, DOCUMENTS)
+
+    # Nobody knows any more since when, nor which of its chunks will have to go.
+    assert stage_lag(lake, "chunk", DOCUMENTS) is None
+    first = next_version(lake.tables, DOCUMENTS, lake.checkpoint("chunk"))
+    waiting = waiting_keys(lake.tables, DOCUMENTS, first, CHUNKS)
+    assert waiting.count() == 3
 
     lakehouse.run(("chunk",))
 

@@ -4,6 +4,7 @@ import time
 from datetime import UTC, datetime
 
 import numpy as np
+import pytest
 import structlog
 from lakevec.jobs.lake import tables
 from lakevec.jobs.lake.freshness import metrics_row
@@ -37,13 +38,14 @@ def test_small_files_are_put_together_after_so_many_commits_and_no_row_is_lost(
     assert lake.changes(METRICS, first + 1, first + 7).count() == 6
 
 
-def test_files_that_cannot_be_put_together_cost_no_row(spark, empty_lake, tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", [PySparkException("somebody else wrote"), OSError("503: slow down")])
+def test_files_that_cannot_be_put_together_cost_no_row(spark, empty_lake, tmp_path, monkeypatch, error):
     monkeypatch.setattr(tables, "COMMITS_APART", 1)
     shutil.copytree(empty_lake, tmp_path / "lake")
     lake = LakeTables(spark, str(tmp_path / "lake"))
 
     def fail(*_):
-        raise PySparkException("somebody else wrote")
+        raise error
 
     monkeypatch.setattr(LakeTables, "delta", fail)
     with structlog.testing.capture_logs() as logged:
