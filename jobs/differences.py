@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pyspark.sql import DataFrame
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from ..udfs.documents import Forgotten
@@ -13,6 +14,12 @@ from .lake.source import FileTooLarge, NameNotUtf8
 
 # So few differing files are sorted on the driver.
 FEW = 1_000
+
+# What `differences` tells of a file as it was.
+KNOWN = (
+    *("known_size", "known_hash", "last_hash", "attempts"),
+    *("known_documents", "known_parsed_at", "known_seen_at", "forgotten"),
+)
 
 # Errors of reading that do not pass while size and time stay the same.
 LASTING = [FileTooLarge.__name__, NameNotUtf8.__name__]
@@ -25,57 +32,67 @@ def differences(listing: DataFrame, files: DataFrame, patience: bool = False) ->
     file never differs; one whose known time is null is read again (`lakevec retry`).
     patience: an unread file waits for as many minutes as there were attempts, an hour at most.
     """
-    is_unread = (F.col("reason.stage") == "read") & ~F.col("reason.error_class").isin(LASTING)
+    # Its bytes could not be had: that may pass.
+    is_unread = f"reason.stage = 'read' AND reason.error_class NOT IN ({', '.join(map(repr, LASTING))})"
     if patience:
-        minutes = F.least(F.col("reason.attempts"), F.lit(60))
         # What lies ahead was written down before the clock was set back.
-        is_unread &= ~F.current_timestamp().between(
-            F.col("reason.at"), F.col("reason.at") + F.make_interval(mins=minutes)
-        )
-    known = files.select(
+        until = "reason.at + make_interval(0, 0, 0, 0, 0, least(reason.attempts, 60))"
+        is_unread += f" AND NOT current_timestamp() BETWEEN reason.at AND {until}"
+    # In words: each column that is put together in Python is a few calls of the JVM, and this is asked every second.
+    known = files.selectExpr(
         "uri",
-        F.col("size").alias("known_size"),
-        F.col("hash").alias("last_hash"),
-        is_unread.alias("was_unread"),
-        F.col("modified_at").alias("known_modified_at"),
-        F.when(F.col("state") == "parsed", F.col("hash")).alias("known_hash"),
-        F.col("reason.attempts").alias("attempts"),
-        F.col("documents").alias("known_documents"),
-        F.col("parsed_at").alias("known_parsed_at"),
-        F.col("seen_at").alias("known_seen_at"),
-        (F.col("state") == "forgotten").alias("is_forgotten"),
-        (F.col("state") == "gone").alias("is_known_gone"),
+        "size AS known_size",
+        "hash AS last_hash",
+        f"{is_unread} AS was_unread",
+        "modified_at AS known_modified_at",
+        "CASE WHEN state = 'parsed' THEN hash END AS known_hash",
+        "reason.attempts",
+        "documents AS known_documents",
+        "parsed_at AS known_parsed_at",
+        "seen_at AS known_seen_at",
+        "state AS known_state",
         "forgotten",
-        F.lit(True).alias("is_known"),
     )
-    is_same = F.col("size").eqNullSafe(F.col("known_size")) & (
-        F.col("modified_at").eqNullSafe(F.col("known_modified_at"))
-    )
+    change = """
+        CASE
+            WHEN known_state = 'forgotten' OR (known_state = 'gone' AND is_listed IS NULL) THEN null
+            WHEN is_listed IS NULL THEN 'gone'
+            WHEN known_state IS NULL THEN 'new'
+            WHEN NOT (size <=> known_size AND modified_at <=> known_modified_at) THEN 'changed'
+            WHEN was_unread THEN 'unread'
+        END AS change
+    """
     return (
-        listing.select("uri", "size", "modified_at")
-        .withColumn("is_listed", F.lit(True))
+        listing.selectExpr("uri", "size", "modified_at", "true AS is_listed")
         .join(known, "uri", "full_outer")
-        .withColumn(
-            "change",
-            F.when(F.col("is_forgotten") | (F.col("is_known_gone") & F.col("is_listed").isNull()), None)
-            .when(F.col("is_listed").isNull(), "gone")
-            .when(F.col("is_known").isNull(), "new")
-            .when(~is_same, "changed")
-            # Its bytes could not be had: that may pass.
-            .when(F.col("was_unread"), "unread"),
-        )
-        .where("change is not null")
-        .drop("is_listed", "is_known", "was_unread", "known_modified_at", "is_forgotten", "is_known_gone")
+        .selectExpr("*", change)
+        .where("change IS NOT NULL")
+        .drop("is_listed", "was_unread", "known_modified_at", "known_state")
     )
 
 
 @dataclass(frozen=True)
 class Differing:
-    """Rows of `differences`. number: of each change; few: the rows themselves, where they are few."""
+    """Rows of `differences`. number: of each change; few: the rows themselves, where they are few.
 
-    rows: DataFrame
+    rows: None where all are new.
+    """
+
+    rows: DataFrame | None
     number: Mapping[str, int]
     few: list[dict[str, Any]] | None = None
+
+    @classmethod
+    def of_new(cls, listing: pa.Table) -> "Differing":
+        """Of a few files of which nothing is known."""
+        few = [{**dict.fromkeys(KNOWN), **file, "change": "new"} for file in listing.to_pylist()]
+        return cls(None, Counter(new=len(few)), few)
+
+    @classmethod
+    def of_few(cls, spark: SparkSession, rows: DataFrame) -> "Differing":
+        """Of rows that are computed now, and known to be few."""
+        few = rows.toArrow()
+        return cls(spark.createDataFrame(few), Counter(few["change"].to_pylist()), few.to_pylist())
 
     @classmethod
     def of(cls, rows: DataFrame) -> "Differing":
@@ -96,10 +113,22 @@ class Differing:
 
     def newest(self, number: int, after: Mapping[str, Any] | None) -> list[dict[str, Any]]:
         """So many of the files to take in, the newest first, from behind the file `after` on."""
-        if self.few is None:
+        if self.few is None and self.rows is not None:
             return newest(self.rows, number, after)
-        waiting = sorted((row for row in self.few if row["change"] != "gone"), key=place)
+        waiting = sorted((row for row in self.few or () if row["change"] != "gone"), key=place)
         return [row for row in waiting if after is None or place(row) > place(after)][:number]
+
+
+def unlike(listing: pa.Table, other: pa.Table) -> set[str]:
+    """The uris of files that only one of two listings has, or that are not the same in both."""
+    if listing.equals(other):
+        return set()
+    columns = listing.schema.names
+    return {
+        uri
+        for a, b in ((listing, other), (other, listing))
+        for uri in a.join(b, columns, join_type="left anti")["uri"].to_pylist()
+    }
 
 
 def place(row: Mapping[str, Any]) -> tuple[float, str]:

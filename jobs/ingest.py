@@ -1,19 +1,21 @@
 """Files -> `documents`: list the source, compare with `files`, read and parse what is new or changed."""
 
+import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
 from ..udfs.documents import Forgotten, Limits, documents_of
-from .differences import Differing, differences, forgotten_bytes
+from .differences import FEW, Differing, differences, forgotten_bytes, unlike
 from .errors import SourceError
 from .flow import Flow, turn
 from .guard import Guard, guard_of, known_files, note_held_back
@@ -26,7 +28,7 @@ from .lake.session import materialised, parallel_tasks
 from .lake.source import check_source, read_file, source_root
 from .lake.stream import run_stream, was_cut_off
 from .lake.tables import DOCUMENTS, FILES
-from .outcomes import file_actions, later_moments, replaces
+from .outcomes import file_actions, later_moments, must_be_seen_again, replaces
 from .progress import Progress
 from .settings import Settings, required
 
@@ -98,8 +100,13 @@ class Ingest:
         self.known_until: datetime | None = None
         # Whether all files of a listing were compared and taken in by this run.
         self.knows_source = False
-        # A listing that differed in nothing, and when that was seen.
-        self.equal: tuple[pa.Table, Differing, float] | None = None
+        # Files as they were listed, of which `files` tells the same; others that it may know; and when a whole listing
+        # was compared with it.
+        self.settled: pa.Table | None = None
+        self.others: set[str] = set()
+        self.compared_at = -math.inf
+        # Files of the listing at hand of which the next one must ask again.
+        self.unsettled: list[str] = []
         # forgotten_bytes, until a piece changes them: nobody else does as long as this stage holds its lock.
         self.forgotten: Mapping[str, tuple[Forgotten, ...]] | None = None
 
@@ -134,6 +141,7 @@ class Ingest:
         if number <= self.latest:
             # Begun again, with an executor lost half-way.
             self.doubt()
+            self.settled = None
         self.latest = number
         source = self.settings.source
         with turn(self.flow, "ingest"):
@@ -142,32 +150,50 @@ class Ingest:
             due = self.flow.next_listing(began, time.monotonic() - began) if self.flow else None
             self.done.files_seen = len(listing)
             differing = self.compared(listing)
-            if differing.gone:
+            if differing.gone and differing.rows is not None:
                 self.remove_gone(differing.rows, differing.gone)
             else:
                 self.hold_back(0, None)
             if self.flow:
                 # Whoever allows deletions speaks of what is gone by now, not of what is away in a week.
                 self.guard.allow_deletes = False
+        self.settled = None
+        self.unsettled.clear()
         arrived_after = self.known_until or occasion_before(self.checkpoint, number) or listed_at
         is_worked_off = not differing.waiting or self.take_in(differing, arrived_after, listed_at, due)
+        if is_worked_off and not differing.gone:
+            self.others.update(self.unsettled)
+            self.settled = listing.filter(~among(self.unsettled))
         self.known_until = listed_at if is_worked_off else arrived_after
         self.knows_source |= is_worked_off
         if self.flow and due:
             self.flow.stopping.wait(max(0.0, due - time.monotonic()))
 
     def compared(self, listing: pa.Table) -> Differing:
-        """The files that differ from what is known; a continuous run remembers for a while that none did."""
-        if self.flow and self.equal:
-            equal, differing, compared_at = self.equal
-            if time.monotonic() - compared_at < COMPARE_SECONDS and equal.equals(listing):
-                return differing
+        """The files that differ from what is known.
+
+        A continuous run remembers for a while what it knows to be the same, and asks of the others only.
+        """
         tables = self.lake.tables
+        if self.flow and self.settled is not None and time.monotonic() - self.compared_at < COMPARE_SECONDS:
+            uris = unlike(listing, self.settled)
+            if len(uris) <= FEW:
+                some = listing.filter(among(uris))
+                if self.others.isdisjoint(uris) and not len(self.settled.filter(among(uris))):
+                    return Differing.of_new(some)
+                # Some may have left the listing, and stay in `files`.
+                self.others |= uris
+                known = keys_named(tables.spark, "uri", uris).among(tables.read(FILES), "uri")
+                rows = differences(tables.spark.createDataFrame(some), known, patience=True)
+                return Differing.of_few(tables.spark, rows)
+        files = tables.read(FILES)
+        if self.flow:
+            self.compared_at = time.monotonic()
+            # Neither need be in a listing.
+            self.others = {row["uri"] for row in files.where("state IN ('forgotten', 'gone')").select("uri").collect()}
         # In a continuous run listings follow each other closely: what could not be read waits a while.
-        rows = differences(tables.spark.createDataFrame(listing), tables.read(FILES), patience=self.flow is not None)
-        differing = Differing.of(materialised(rows))
-        self.equal = None if differing.number else (listing, differing, time.monotonic())
-        return differing
+        rows = differences(tables.spark.createDataFrame(listing), files, patience=self.flow is not None)
+        return Differing.of(materialised(rows))
 
     def remove_gone(self, rows: DataFrame, gone: int) -> None:
         problem = self.guard.implausible_loss(rows, gone, known_files(self.lake.tables.read(FILES)).count())
@@ -267,6 +293,7 @@ class Ingest:
             self.flow.got_on("ingest")
         if self.metrics:
             self.metrics.arrived(rows)
+        self.unsettled += [outcome["uri"] for outcome in outcomes if must_be_seen_again(outcome, listed_at)]
         if any(outcome["forgotten"] or outcome["state"] == "forgotten" for outcome in outcomes):
             self.forgotten = None
         self.done.changes += sum(file["change"] != "unread" for file in piece)
@@ -300,6 +327,10 @@ def ingest(
     if flow:
         flow.begin_anew(flow.documents)
     return Ingest(lake, settings, progress, guard or guard_of(settings), flow, metrics).run()
+
+
+def among(uris: Collection[str]) -> pc.Expression:
+    return pc.field("uri").isin(pa.array(sorted(uris), pa.string()))
 
 
 def moments(now: datetime, later: Mapping[str, datetime]) -> Column:

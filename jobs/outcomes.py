@@ -77,6 +77,11 @@ def file_actions(
     return rows
 
 
+def must_be_seen_again(outcome: Mapping[str, Any], listed_at: datetime | None) -> bool:
+    """Whether the next listing must ask what is known of a file that looks as it did."""
+    return outcome["state"] == "vanished" or may_change_unseen(outcome["modified_at"], listed_at)
+
+
 def may_change_unseen(modified_at: datetime | None, listed_at: datetime | None) -> bool:
     """Whether another version of the same size could bear the same time: where times are whole seconds, and this
     one had hardly passed. Such a file is read again by the next listing."""

@@ -1,6 +1,7 @@
 """Deciding what a table needs, and doing it: pure comparison first, the differences written after."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from pyspark.sql import Column, DataFrame, Row, SparkSession, Window
@@ -115,7 +116,10 @@ def children_of(present: DataFrame, table: Table, parent: str, parents: Keys) ->
 
 def counts(actions: DataFrame) -> dict[str, int]:
     """Number of actions of each kind."""
-    found = {row["action"]: row["count"] for row in actions.groupBy("action").count().collect()}
+    return of_each_kind({row["action"]: row["count"] for row in actions.groupBy("action").count().collect()})
+
+
+def of_each_kind(found: Mapping[str, int]) -> dict[str, int]:
     return {action: found.get(action, 0) for action in (INSERT, UPDATE, DELETE)}
 
 
@@ -130,11 +134,12 @@ def apply(
     (lock.py): so inserts alone are appended, which costs a fraction of a MERGE.
     """
     actions = materialised(actions)
-    done = counts(actions)
+    keys = keys_of(actions, table.key[0], "action")
+    done = counts(actions) if keys.few is None else of_each_kind(Counter(row["action"] for row in keys.few))
     if not any(done.values()):
         return done
     announce(sum(done.values()))
-    if sum(done.values()) <= MOST_NAMED_KEYS:
+    if keys.few is not None:
         # One file for a small commit: each is read again and again until files are put together.
         actions = actions.coalesce(1)
     if not done[UPDATE] and not done[DELETE]:
@@ -144,9 +149,8 @@ def apply(
     # which Spark reads when a stream begins again behind it, and which VACUUM may have removed.
     written: dict[str, str | Column] = {f"`{name}`": f"action.`{name}`" for name in actions.columns if name != "action"}
     condition = " AND ".join(f"present.{key} = action.{key}" for key in table.key)
-    if sum(done.values()) <= MOST_NAMED_KEYS:
-        keys = sorted({row[0] for row in actions.select(table.key[0]).collect()})
-        condition += f" AND {named(f'present.{table.key[0]}', keys)}"
+    if keys.few is not None:
+        condition += f" AND {named(f'present.{table.key[0]}', sorted({row[0] for row in keys.few}))}"
     (
         lake.delta(table)
         .alias("present")

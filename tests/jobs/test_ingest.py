@@ -6,13 +6,16 @@ from pathlib import Path
 
 import pytest
 from lakevec.jobs.errors import ConfigurationError, SourceError
-from lakevec.jobs.guard import noted_held_back
+from lakevec.jobs.flow import Flow
+from lakevec.jobs.guard import guard_of, noted_held_back
+from lakevec.jobs.ingest import Ingest
 from lakevec.jobs.lake.changes import apply
 from lakevec.jobs.lake.stream import was_cut_off
 from lakevec.jobs.lake.tables import DOCUMENTS, FILES
 from lakevec.jobs.outcomes import may_change_unseen
 from lakevec.jobs.progress import Progress
 from lakevec.jobs.retry import retry
+from lakevec.jobs.settings import Pipeline
 from lakevec.jobs.status import status
 from lakevec.jobs.verify import verify
 from pyspark.sql import functions as F
@@ -235,6 +238,43 @@ def test_another_version_with_the_same_time_and_size_is_read(lakehouse, monkeypa
     lakehouse.run(INGEST)
 
     assert texts(lakehouse) == ["other"]
+
+
+def test_a_continuous_run_asks_again_of_what_may_have_changed_unseen(lakehouse, monkeypatch):
+    monkeypatch.setattr("lakevec.jobs.outcomes.CLOCKS_APART", timedelta(hours=2))
+    now = int(time.time()) + 3600
+    progress, flow = Progress(terminal=False), Flow(Pipeline())
+    stage = Ingest(lakehouse.lake(), lakehouse.settings, progress, guard_of(lakehouse.settings), flow)
+    lakehouse.write("a.txt", "first", modified=now)
+    lakehouse.write("b.txt", "another")
+    stage.handle(None, 0)
+    lakehouse.write("a.txt", "other", modified=now)
+
+    stage.handle(None, 1)
+
+    assert texts(lakehouse) == ["another", "other"]
+
+
+def test_a_continuous_run_knows_a_forgotten_file_that_went_and_comes_back(lakehouse):
+    lakehouse.write("a.txt", "a secret")
+    lakehouse.run(INGEST)
+    tables = lakehouse.lake().tables
+    tables.delta(FILES).update(set={"state": F.lit("forgotten"), "documents": F.lit(0)})
+    tables.delta(DOCUMENTS).delete()
+    progress, flow = Progress(terminal=False), Flow(Pipeline())
+    stage = Ingest(lakehouse.lake(), lakehouse.settings, progress, guard_of(lakehouse.settings), flow)
+    stage.handle(None, 0)
+    copy = lakehouse.write("copy.txt", "a secret")
+    stage.handle(None, 1)
+    copy.unlink()
+    stage.handle(None, 2)
+
+    for name in ("copy.txt", "new.txt"):
+        lakehouse.write(name, f"What is in {name} now.")
+    stage.handle(None, 3)
+
+    assert sorted(lakehouse.rows(FILES, "state")) == [("forgotten",), ("forgotten",), ("parsed",)]
+    assert texts(lakehouse) == ["What is in new.txt now."]
 
 
 def test_renamed_files_do_not_count_as_lost(lakehouse):
