@@ -281,6 +281,10 @@ METRICS = Table(
 
 # A micro-batch leaves some small files in each table, and up to four in its log.
 COMMITS_APART = 50
+# A checkpoint of a table's log takes one to two seconds on two cores, every ten commits by default; a look at the table
+# takes as long with forty commits behind the checkpoint as with four. A micro-batch commits to each table: so that not
+# all write one at the same time, each table has one commit more to its checkpoint than the one before.
+COMMITS_TO_CHECKPOINT = 50
 # What no version of the last week needs is removed once in so many commits.
 COMMITS_TO_VACUUM = 1_000
 # A log of more commits is cut to fewer: all of it is listed at every look, and a file that comes every five seconds
@@ -419,6 +423,8 @@ class LakeTables:
         fixed = {**table.properties, "lakevec.schema_version": SCHEMA_VERSION}
         if self.catalog_schema:
             fixed["delta.autoOptimize.autoCompact"] = "true"
+        elif table in TABLES:
+            fixed["delta.checkpointInterval"] = str(COMMITS_TO_CHECKPOINT + TABLES.index(table))
         for key, value in {**fixed, **properties}.items():
             builder = builder.property(key, value)
         builder.execute()

@@ -69,6 +69,7 @@ def test_a_long_log_is_cut_and_what_only_old_versions_need_is_removed(spark, emp
 
     written = 0
     lake.set_property(METRICS, "delta.deletedFileRetentionDuration", "interval 0 hours")
+    lake.set_property(METRICS, "delta.checkpointInterval", "10")
     while 0 in commits():
         assert written < 25
         append_rows(lake, spark, written)
