@@ -50,7 +50,7 @@ def differences(listing: DataFrame, files: DataFrame, patience: bool = False) ->
         "documents AS known_documents",
         "parsed_at AS known_parsed_at",
         "seen_at AS known_seen_at",
-        "state AS known_state",
+        "coalesce(state, 'parsed') AS known_state",
         "forgotten",
     )
     change = """

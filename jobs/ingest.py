@@ -113,9 +113,6 @@ class Ingest:
     def run(self) -> Ingested:
         """Make `files` and `documents` follow the source. Raises SourceError when it cannot be read."""
         check_source(self.root)
-        if self.flow:
-            # Of a source that is away nothing is told, and what the last listing found stays true.
-            self.flow.outcomes["ingest"] = self.done
         drop_older_offsets(self.checkpoint)
         # Before the doubt, which lets go of the hash of a file that has other documents than it should.
         self.complete_forgetting()
@@ -157,6 +154,8 @@ class Ingest:
             if self.flow:
                 # Whoever allows deletions speaks of what is gone by now, not of what is away in a week.
                 self.guard.allow_deletes = False
+                # Of a source that cannot be listed nothing is told, and what the last listing found stays true.
+                self.flow.outcomes["ingest"] = self.done
         self.settled = None
         self.unsettled.clear()
         arrived_after = self.known_until or occasion_before(self.checkpoint, number) or listed_at
@@ -176,7 +175,7 @@ class Ingest:
         """
         tables = self.lake.tables
         if self.flow and self.settled is not None and time.monotonic() - self.compared_at < COMPARE_SECONDS:
-            uris = unlike(listing, self.settled)
+            uris = unlike(listing, self.settled).union(self.unsettled)
             if len(uris) <= FEW:
                 some = listing.filter(among(uris))
                 if self.others.isdisjoint(uris) and not len(self.settled.filter(among(uris))):

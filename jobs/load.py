@@ -129,7 +129,7 @@ def follow(
     if changes_generations:
         write_rows(lake.tables, corrections(history, work.routes.generations, work.made, collection))
     log_builds(builds(mirror, work.routes.index, work.made), settings.mlflow, lake.tables.path)
-    # Nobody else reads its past: the next load begins with the version that the routes have now.
+    # No other stage reads its past, and the next load begins with the version that the routes have now.
     lake.tables.shorten_log(EMBEDDINGS, version)
     return work.done
 

@@ -283,8 +283,9 @@ METRICS = Table(
 COMMITS_APART = 50
 # A checkpoint of a table's log takes one to two seconds on two cores, every ten commits by default; a look at the table
 # takes as long with forty commits behind the checkpoint as with four. A micro-batch commits to each table: so that not
-# all write one at the same time, each table has one commit more to its checkpoint than the one before.
-COMMITS_TO_CHECKPOINT = 50
+# all write one at the same time, nor when they are put together, each table has one commit more to its checkpoint than
+# the one before.
+COMMITS_TO_CHECKPOINT = 51
 # What no version of the last week needs is removed once in so many commits.
 COMMITS_TO_VACUUM = 1_000
 # A log of more commits is cut to fewer: all of it is listed at every look, and a file that comes every five seconds

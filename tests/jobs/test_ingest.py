@@ -255,6 +255,23 @@ def test_a_continuous_run_asks_again_of_what_may_have_changed_unseen(lakehouse, 
     assert texts(lakehouse) == ["another", "other"]
 
 
+def test_a_continuous_run_counts_files_that_it_would_ask_again_among_those_that_are_gone(lakehouse, monkeypatch):
+    monkeypatch.setattr("lakevec.jobs.outcomes.CLOCKS_APART", timedelta(hours=2))
+    progress, flow = Progress(terminal=False), Flow(Pipeline())
+    stage = Ingest(lakehouse.lake(), lakehouse.settings, progress, guard_of(lakehouse.settings), flow)
+    lakehouse.write("fresh.txt", "written this second", modified=int(time.time()) + 3600)
+    for name in ("a.txt", "b.txt"):
+        lakehouse.write(name, f"What is in {name}.")
+    stage.handle(None, 0)
+    for path in lakehouse.source.iterdir():
+        path.unlink()
+
+    stage.handle(None, 1)
+
+    assert (stage.done.held_back, stage.done.deleted) == (3, 0)
+    assert len(texts(lakehouse)) == 3
+
+
 def test_a_continuous_run_knows_a_forgotten_file_that_went_and_comes_back(lakehouse):
     lakehouse.write("a.txt", "a secret")
     lakehouse.run(INGEST)
