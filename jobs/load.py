@@ -5,6 +5,7 @@ change feed from there and needs no checkpoint. Whatever a crash leaves, the nex
 written since are written again under their keys, partitions that no route names are dropped.
 """
 
+import contextlib
 import sys
 import time
 from collections.abc import Collection, Iterable, Mapping
@@ -14,11 +15,13 @@ from pathlib import Path
 from pyspark.sql import DataFrame
 
 from .carry_out import Work, carry_out, drop_replaced
+from .errors import LakeBusyError
 from .generations import builds, last_generations, repaired_history
 from .lake.feed import EmbeddingChanges, embedding_changes
 from .lake.freshness import RunMetrics
 from .lake.history import corrections, write_rows
 from .lake.lake import Lake
+from .lake.lock import TUNE, locked
 from .lake.tables import EMBEDDINGS
 from .mirror import Mirror, foretold_rows, has_same_past, lake_rows, present_rows
 from .progress import Progress
@@ -129,9 +132,16 @@ def follow(
     if changes_generations:
         write_rows(lake.tables, corrections(history, work.routes.generations, work.made, collection))
     log_builds(builds(mirror, work.routes.index, work.made), settings.mlflow, lake.tables.path)
-    # No other stage reads its past, and the next load begins with the version that the routes have now.
-    lake.tables.shorten_log(EMBEDDINGS, version)
+    shorten_log(lake, settings, version)
     return work.done
+
+
+def shorten_log(lake: Lake, settings: Settings, version: int) -> None:
+    """Cut the log of `embeddings` where it is long: no other stage reads its past, and the next load begins with the
+    version that the routes have now. A sweep goes on to read the version that it began with: after it, then."""
+    if lake.tables.has_long_log(EMBEDDINGS, version):
+        with contextlib.suppress(LakeBusyError), locked(settings, "load", [TUNE]):
+            lake.tables.shorten_log(EMBEDDINGS, version)
 
 
 def changes_since(routes: Routes | None, lake: Lake, version: int) -> EmbeddingChanges | None:

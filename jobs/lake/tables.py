@@ -376,22 +376,24 @@ class LakeTables:
             if commits % COMMITS_APART == 0:
                 self.delta(table).optimize().executeCompaction()
                 # A load reads the version that it began with, however long it takes; it does this itself.
-                if table != EMBEDDINGS:
+                if table != EMBEDDINGS and self.has_long_log(table, version):
                     self.shorten_log(table, version)
             if commits % COMMITS_TO_VACUUM == 0:
                 self.delta(table).vacuum()
 
+    def has_long_log(self, table: Table, version: int) -> bool:
+        """Whether the log has many commits before this version; in a catalogue that is not ours to mend."""
+        with upkeep(table):
+            return not self.catalog_schema and self.commit_time(table, version - MOST_COMMITS) is not None
+        return False
+
     def shorten_log(self, table: Table, version: int) -> None:
-        """Remove what the log tells of commits before this version, but for KEPT_COMMITS, where there are many.
+        """Remove what the log tells of commits before this version, but for KEPT_COMMITS.
 
         Delta removes it by the day (delta.logRetentionDuration, 30 by default). A stage that stood still for longer
         than the log goes back begins with a look at the whole table.
         """
-        if self.catalog_schema:
-            return
         with upkeep(table):
-            if self.commit_time(table, version - MOST_COMMITS) is None:
-                return
             if kept_since := self.commit_time(table, version - KEPT_COMMITS):
                 expire_log(self.spark, f"{self.path}/{table.name}", datetime.now(UTC) - kept_since)
 

@@ -11,6 +11,7 @@ from lakevec.jobs.errors import MilvusError
 from lakevec.jobs.lake import tables as lake_tables
 from lakevec.jobs.lake.changes import apply
 from lakevec.jobs.lake.lake import Lake
+from lakevec.jobs.lake.lock import TUNE, locked
 from lakevec.jobs.lake.tables import EMBEDDINGS, PARTITIONS, LakeTables
 from lakevec.jobs.load import load
 from lakevec.jobs.progress import Progress
@@ -46,11 +47,13 @@ class Bench:
     def client(self):
         return connect(self.address)
 
+    def settings(self, *overrides):
+        ours = f"milvus.collection={self.name}", f"lake.path={self.folder / 'lake'}", "mlflow.experiment="
+        return load_settings("local", [*ours, *overrides], environment={})
+
     def load(self, *overrides):
         """(loaded, removed, built, patched); nothing is logged to MLflow unless overrides say so."""
-        settings = load_settings(
-            "local", [f"milvus.collection={self.name}", "mlflow.experiment=", *overrides], environment={}
-        )
+        settings = self.settings(*overrides)
         done = load(self.lake, settings, self.address, Progress(False), self.folder / "staging")
         # What the next load goes by without counting the table.
         counted = self.lake.tables.read(EMBEDDINGS).groupBy("partition").count().collect()
@@ -308,7 +311,11 @@ def test_the_log_is_cut_by_the_load_that_has_read_it_and_by_nobody_else(bench, m
         os.utime(log / f"{version:020}.json", (at, at))
 
     read = tables.version(EMBEDDINGS)
-    assert bench.load() == (1, 0, [], ["2023"])
+    # A sweep reads on at the version that it began with.
+    with locked(bench.settings(), "tune", [TUNE]):
+        assert bench.load() == (1, 0, [], ["2023"])
+    assert sorted(int(file.stem) for file in log.glob("*.json")) == commits
+    assert bench.load() == (0, 0, [], [])
 
     left = sorted(int(file.stem) for file in log.glob("*.json"))
     assert 0 < left[0] <= read - 2
