@@ -5,7 +5,7 @@ ever holds all keys of one side.
 """
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -92,10 +92,16 @@ def mirrored(client: MilvusClient, address: MilvusAddress, routes: Routes | None
 
 
 def compare(
-    lake: Lake, version: int, milvus: Mirrored | None, sample: int, waiting: DataFrame | None = None
+    lake: Lake,
+    version: int,
+    milvus: Mirrored | None,
+    sample: int,
+    waiting: DataFrame | None,
+    changed: Callable[[], DataFrame | None],
 ) -> Comparison:
     """`embeddings` at this version against Milvus. sample: rows to compare whole. waiting: (chunk_id) of rows that are
-    yet to be loaded, of which nothing is said. Raises MilvusError."""
+    yet to be loaded, of which nothing is said, and changed: of those that have changed since, asked in the end: a load
+    may have brought them meanwhile. Raises MilvusError."""
     spark = lake.tables.spark
     embeddings = lake.tables.read(EMBEDDINGS, version)
     in_lake = embeddings.select(F.col("partition").alias("range"), "chunk_id").distinct()
@@ -116,11 +122,14 @@ def compare(
         sampled = compared.count()
         differ = compared.where("differing <> ''")
         wrong = wrong.union(differ.select("range", "chunk_id", F.lit(DIFFERENT), F.lit(1).cast("long")))
+    since = changed()
+    if since is not None:
+        wrong = wrong.join(since, "chunk_id", "left_anti").select(*wrong.columns)
     numbers = {
         (row["range"], row["kind"]): row["sum"]
         for row in wrong.groupBy("range", "kind").agg(F.sum("rows").alias("sum")).collect()
     }
-    is_partial = waiting is not None and not waiting.isEmpty()
+    is_partial = any(each is not None and not each.isEmpty() for each in (waiting, since))
     return Comparison(wrong, lake_rows, milvus.rows if milvus else {}, sampled, numbers, is_partial)
 
 

@@ -8,16 +8,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-from pymilvus import MilvusClient
+from pymilvus import MilvusClient, MilvusException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from .comparison import DIFFERENT, DOUBLED, EXTRA, KINDS, MISSING, Comparison, compare, mirrored
 from .embed import fields_of
 from .errors import ConfigurationError, MilvusError
-from .lake.faults import FAULTS, faults
+from .lake.faults import FAULTS, faults, snapshots
 from .lake.lake import Lake, open_lake
 from .lake.lock import STAGES, locked
 from .lake.session import materialised, spark_session
@@ -38,6 +39,8 @@ MOST_REPAIRS = 4
 # A run in between changes what is compared: look again.
 MOST_LOOKS = 3
 COMPARED = (FILES, DOCUMENTS, CHUNKS, EMBEDDINGS)
+# The stages between tables: what each follows, and what it makes of it.
+FOLLOWING = (("chunk", DOCUMENTS, CHUNKS), ("embed", CHUNKS, EMBEDDINGS))
 # What an ingest that was cut off leaves, and the next one mends.
 OF_INGEST = ("documents_without_file", "files_with_other_documents")
 
@@ -143,13 +146,20 @@ def verify(
 
 def settled(lake: Lake, settings: Settings, client: MilvusClient, address: MilvusAddress, sample: int) -> Finding:
     """A look that nothing moved under, if that can be had."""
-    for _ in range(MOST_LOOKS):
+    looks = 1
+    while True:
         before = moment(lake, settings, client)
-        found = look(lake, settings, client, address, sample)
-        found = replace(found, moved=not found.ok and moment(lake, settings, client) != before)
-        if not found.moved:
-            break
-    return found
+        try:
+            found = look(lake, settings, client, address, sample)
+        except (MilvusError, MilvusException):
+            # A range that was built meanwhile: the partition that was asked is gone.
+            if looks == MOST_LOOKS or moment(lake, settings, client) == before:
+                raise
+        else:
+            found = replace(found, moved=not found.ok and moment(lake, settings, client) != before)
+            if looks == MOST_LOOKS or not found.moved:
+                return found
+        looks += 1
 
 
 def moment(lake: Lake, settings: Settings, client: MilvusClient) -> tuple:
@@ -165,17 +175,20 @@ def look(lake: Lake, settings: Settings, client: MilvusClient, address: MilvusAd
     loaded = routes.version if routes and has_same_past(lake, routes) else -1
     # An index that is not there, or is of another past, does not merely wait; nor do rows of which no feed tells.
     unloaded = changed_keys(lake.tables, EMBEDDINGS, loaded + 1, version) if 0 <= loaded < version else None
-    comparison = compare(lake, version, milvus, sample, unloaded)
+    comparison = compare(lake, version, milvus, sample, unloaded, partial(changed_since, lake, version))
+    since = {stage: next_version(lake.tables, table, lake.checkpoint(stage)) for stage, table, _ in FOLLOWING}
+    is_ingesting = was_cut_off(lake.checkpoint("ingest"))
+    rows = snapshots(lake.tables)
+    # What a stage works off while this is read waits as well.
     waiting = {
         stage: keys
-        for stage, table, child in (("chunk", DOCUMENTS, CHUNKS), ("embed", CHUNKS, EMBEDDINGS))
-        if (keys := waiting_keys(lake.tables, table, next_version(lake.tables, table, lake.checkpoint(stage)), child))
-        is not None
+        for stage, table, child in FOLLOWING
+        if (keys := waiting_keys(lake.tables, table, since[stage], child)) is not None
     }
-    fields = fields_of(lake.tables.read(CHUNKS), lake.model.id, lake.granularity)
-    found = materialised(faults(lake.tables, fields, waiting))
+    fields = fields_of(rows[CHUNKS], lake.model.id, lake.granularity)
+    found = materialised(faults(rows, fields, waiting))
     behind = {stage: keys.count() for stage, keys in waiting.items()}
-    if was_cut_off(lake.checkpoint("ingest")):
+    if is_ingesting or was_cut_off(lake.checkpoint("ingest")):
         behind["ingest"] = found.where(F.col("fault").isin(*OF_INGEST)).count()
         found = found.where(~F.col("fault").isin(*OF_INGEST))
     if loaded < version:
@@ -191,6 +204,12 @@ def look(lake: Lake, settings: Settings, client: MilvusClient, address: MilvusAd
         milvus.left_over if milvus else (),
         is_loaded=loaded == version,
     )
+
+
+def changed_since(lake: Lake, version: int) -> DataFrame | None:
+    """(chunk_id) of rows of `embeddings` that changed after this version; None where none did."""
+    newest = lake.tables.version(EMBEDDINGS)
+    return changed_keys(lake.tables, EMBEDDINGS, version + 1, newest) if newest > version else None
 
 
 def own_routes(client: MilvusClient, alias: str, lake: Lake) -> Routes | None:

@@ -6,7 +6,7 @@ from functools import reduce
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from .tables import CHUNKS, DOCUMENTS, EMBEDDINGS, FILES, PARTITIONS, VECTORS, LakeTables
+from .tables import CHUNKS, DOCUMENTS, EMBEDDINGS, FILES, PARTITIONS, VECTORS, LakeTables, Table
 
 KEYED = (FILES, DOCUMENTS, CHUNKS, VECTORS, EMBEDDINGS, PARTITIONS)
 # What each fault is, and of which rows its keys are.
@@ -28,19 +28,27 @@ KEY_SEPARATOR = " "
 NOT_SPACE = r"(?U)[^\s\x1c-\x1f]"
 
 
-def faults(tables: LakeTables, fields: DataFrame, waiting: Mapping[str, DataFrame]) -> DataFrame:
+def snapshots(tables: LakeTables) -> dict[Table, DataFrame]:
+    """The tables as they are at one moment each, a child's before its parent's, and vectors last.
+
+    By their versions: a query would see each as it is when that is run.
+    """
+    order = (PARTITIONS, EMBEDDINGS, CHUNKS, DOCUMENTS, FILES, VECTORS)
+    return {table: tables.read(table, tables.version(table)) for table in order}
+
+
+def faults(rows: Mapping[Table, DataFrame], fields: DataFrame, waiting: Mapping[str, DataFrame]) -> DataFrame:
     """(fault, key), each once. Keys of several columns are joined by KEY_SEPARATOR.
 
-    fields: rows of EMBEDDINGS without the vector, as `chunks` demands them. waiting: the keys that a
-    stage has yet to work off (chunk: doc_id, embed: chunk_id); what concerns them is no fault.
+    rows: `snapshots`. fields: rows of EMBEDDINGS without the vector, as `chunks` demands them. waiting: the keys that
+    a stage has yet to work off (chunk: doc_id, embed: chunk_id); what concerns them is no fault.
     """
-    files, documents, chunks = (tables.read(table) for table in (FILES, DOCUMENTS, CHUNKS))
     found = [
-        document_faults(files, documents),
-        chunk_faults(documents, chunks, waiting.get("chunk")),
-        embedding_faults(fields, tables.read(EMBEDDINGS), tables.read(VECTORS), waiting.get("embed")),
-        *[doubled_keys(tables.read(table), table.key).select(F.lit(f"doubled_{table.name}").alias("fault"), "key")
-          for table in KEYED],
+        document_faults(rows[FILES], rows[DOCUMENTS]),
+        chunk_faults(rows[DOCUMENTS], rows[CHUNKS], waiting.get("chunk")),
+        embedding_faults(fields, rows[EMBEDDINGS], rows[VECTORS], waiting.get("embed")),
+        *[doubled_keys(each, table.key).select(F.lit(f"doubled_{table.name}").alias("fault"), "key")
+          for table, each in rows.items()],
     ]  # fmt: skip
     return reduce(DataFrame.union, found).distinct()
 

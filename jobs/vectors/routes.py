@@ -71,8 +71,11 @@ def from_json(text: str) -> Routes:
 
 def read_routes(client: MilvusClient, alias: str) -> Routes | None:
     """The routes behind an alias; None where nothing was ever published."""
-    if aliased(client, routes_alias(alias)) is None:
-        return None
+    return None if aliased(client, routes_alias(alias)) is None else routes_behind(client, alias)
+
+
+def routes_behind(client: MilvusClient, alias: str) -> Routes:
+    """The routes behind an alias that is known to be there. Raises MilvusException where it is not."""
     found = client.describe_collection(routes_alias(alias))
     return from_json(found["description"] or found["properties"][PROPERTY])
 

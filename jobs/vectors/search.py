@@ -15,7 +15,7 @@ from ..errors import ConfigurationError, MilvusError
 from ..lake.ranges import range_bounds
 from .index import METRIC, widened
 from .partitions import counts_when_answering, is_lite, load, present_generations
-from .routes import KNOWN_SECONDS, Routes, read_routes
+from .routes import KNOWN_SECONDS, Routes, read_routes, routes_behind
 from .rows import COLUMNS, VECTOR
 
 MOST_HITS = 16_384
@@ -153,7 +153,9 @@ def known_routes(client: MilvusClient, name: str) -> Routes:
     try:
         if not known.is_fresh():
             now = time.monotonic()
-            known.routes, known.at = current_routes(client, name), now
+            # Asked once, where current_routes asks three times: what is gone meanwhile, the search itself finds.
+            read = routes_behind if known.routes and not is_lite(client) else current_routes
+            known.routes, known.at = read(client, name), now
         assert known.routes
         return known.routes
     finally:

@@ -1,9 +1,13 @@
 import json
 
 import pytest
+from lakevec.jobs import comparison
+from lakevec.jobs import verify as verify_job
 from lakevec.jobs.cli import app
 from lakevec.jobs.lake.faults import FAULTS
 from lakevec.jobs.lake.tables import CHUNKS, DOCUMENTS, EMBEDDINGS, FILES, VECTORS
+from lakevec.jobs.progress import Progress
+from lakevec.jobs.rebuild import rebuild
 from lakevec.jobs.vectors.connection import MilvusAddress, connect
 from lakevec.jobs.vectors.rows import COLUMNS
 from lakevec.jobs.verify import verify
@@ -234,3 +238,38 @@ def test_faults_inside_the_lake_are_told_from_what_waits_and_mended_without_embe
     whole = verify(lakehouse.settings)
     assert (whole.ok, whole.behind) == (True, {})
     assert lakehouse.assert_mirrored() == len(of_2021) + len(of_2022) + len(of_2023)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_runs_beside_it_are_no_faults(promise, monkeypatch):
+    """A run comes while the keys are asked, another while the tables are read; then a range is built anew."""
+    lakehouse, asked, read = promise.lakehouse, comparison.keys_in, verify_job.snapshots
+    once = iter(["run", "rebuild"])
+
+    def changed() -> None:
+        number = len(promise.keys(2023)) + 1
+        lakehouse.write("2023.md", sections(2023, number), modified=1_700_000_000 + number)
+        lakehouse.run()
+
+    def keys_in(*arguments):
+        if (what := next(once, None)) == "run":
+            changed()
+        elif what == "rebuild":
+            rebuild(lakehouse.settings, ["2022"], Progress(terminal=False))
+        return asked(*arguments)
+
+    def snapshots(tables):
+        before = read(tables)
+        changed()
+        # The children as they were, their parents as they are.
+        return read(tables) | {table: before[table] for table in (CHUNKS, EMBEDDINGS, VECTORS)}
+
+    monkeypatch.setattr(comparison, "keys_in", keys_in)
+    monkeypatch.setattr(verify_job, "snapshots", snapshots)
+    whole = verify(lakehouse.settings)
+    assert (whole.ok, whole.moved, next(once)) == (True, False, "rebuild")
+    once = iter(["rebuild"])
+    whole = verify(lakehouse.settings)
+    assert (whole.ok, next(once, None)) == (True, None)
+    lakehouse.assert_mirrored()

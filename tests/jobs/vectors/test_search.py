@@ -3,6 +3,7 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,7 +17,7 @@ from lakevec.jobs.vectors.connection import connect
 from lakevec.jobs.vectors.index import VectorIndex
 from lakevec.jobs.vectors.partitions import Generation
 from lakevec.jobs.vectors.patch import upsert
-from lakevec.jobs.vectors.routes import KNOWN_SECONDS, Routes, publish, read_routes
+from lakevec.jobs.vectors.routes import KNOWN_SECONDS, Routes, publish, read_routes, routes_alias, routes_behind
 from lakevec.jobs.vectors.rows import SCHEMA
 from lakevec.jobs.vectors.search import KNOWN, Hit, milliseconds, partition_counts, ranges_within, search, time_filter
 
@@ -163,13 +164,15 @@ def test_routes_are_read_anew_after_a_moment_and_by_each_client(client, milvus, 
     now = 0.0
     monkeypatch.setattr("lakevec.jobs.vectors.search.time", SimpleNamespace(monotonic=lambda: now))
     read = []
-    monkeypatch.setattr("lakevec.jobs.vectors.search.read_routes", lambda *asked: read.append(1) or read_routes(*asked))
+    for each in (read_routes, routes_behind):
+        told = partial(lambda how, *asked: read.append(how) or how(*asked), each)
+        monkeypatch.setattr(f"lakevec.jobs.vectors.search.{each.__name__}", told)
     for moment, expected in ((0.0, 1), (0.1, 1), (KNOWN_SECONDS, 1), (KNOWN_SECONDS + 0.1, 2)):
         now = moment
         assert keys(search(client, name, VECTORS[0], 1)) == ["k0"]
         assert len(read) == expected
     assert keys(search(connect(milvus), name, VECTORS[0], 1)) == ["k0"]
-    assert len(read) == 3
+    assert read == [read_routes, routes_behind, read_routes]
 
 
 def test_one_thread_reads_the_routes_anew_and_others_go_on_by_those_they_know(client, name, monkeypatch):
@@ -181,9 +184,9 @@ def test_one_thread_reads_the_routes_anew_and_others_go_on_by_those_they_know(cl
     def slowly(*asked):
         reading.set()
         assert go_on.wait(30)
-        return read_routes(*asked)
+        return routes_behind(*asked)
 
-    monkeypatch.setattr("lakevec.jobs.vectors.search.read_routes", slowly)
+    monkeypatch.setattr("lakevec.jobs.vectors.search.routes_behind", slowly)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(search, client, name, VECTORS[0], 1)
         assert reading.wait(30)
@@ -222,6 +225,18 @@ def test_a_search_whose_collection_was_just_replaced_reads_the_routes_once_more(
 def test_a_question_of_another_model_is_refused(client, name):
     with pytest.raises(MilvusError, match=r"holds vectors of the model tiny@1; .* embedded by other@2"):
         search(client, name, VECTORS[0], 1, model_id="other@2")
+
+
+def test_an_index_that_is_taken_away_is_missed_by_who_knew_it(client, name, monkeypatch):
+    now, other = 0.0, f"{name}_other"
+    monkeypatch.setattr("lakevec.jobs.vectors.search.time", SimpleNamespace(monotonic=lambda: now))
+    publish(client, other, read_routes(client, name))
+    assert keys(search(client, other, VECTORS[0], 1)) == ["k0"]
+    client.drop_alias(routes_alias(other))
+    client.drop_collection(f"{routes_alias(other)}_1")
+    now = KNOWN_SECONDS + 1
+    with pytest.raises(MilvusError, match=f"Nothing is indexed yet under {other}"):
+        search(client, other, VECTORS[0], 1)
 
 
 def test_a_name_without_an_index_says_so(client):
