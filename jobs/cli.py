@@ -180,6 +180,7 @@ def retry(
     forgotten: Annotated[
         bool, typer.Option("--forgotten", help="Bring back what `forget` took of the file that --path names.")
     ] = False,
+    allow_deletes: AllowDeletes = False,
 ) -> None:
     """Read quarantined files again, and say what became of each."""
     invocation: Invocation = context.obj
@@ -188,7 +189,7 @@ def retry(
         from .retry import retry as again
 
         progress = Progress(False if invocation.json else None)
-        invocation.answer(again(settings, path, progress, forgotten), print_retry)
+        invocation.answer(again(settings, path, progress, forgotten, allow_deletes), print_retry)
 
 
 @app.command()

@@ -210,7 +210,8 @@ def load_as_it_changes(
                 with flow.turns.of("load"):
                     outcome = load(work.lake, settings, address, progress, work.staging, work.metrics)
                 compared_at = time.monotonic()
-                flow.got_on("load")
+                if outcome.loaded or outcome.removed:
+                    flow.got_on("load")
                 report.add("load", outcome, compared_at - begun)
             if not flow.embeddings_changed.wait(COMPARE_SECONDS if is_told else settings.pipeline.trigger_seconds):
                 work.metrics.write()

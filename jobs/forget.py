@@ -249,8 +249,8 @@ def erase_from_disks(settings: Settings, address: MilvusAddress, report: ForgetR
             f"Milvus at {address}: files of segments that were replaced, until its garbage collection "
             "(dataCoord.gc.dropTolerance), and its message queue, for as long as that keeps messages"
         )
-    elif erasure.collected(client, routes, server_folder(lake_path(settings)) / "data" / "storage"):
-        report.verified.append("the Milvus server's files of replaced segments are gone")
+    elif erasure.collected(client, server_folder(lake_path(settings)) / "data" / "storage"):
+        report.verified.append("the Milvus server's files of replaced and dropped segments are gone")
     else:
         report.pending.append("files of segments that were replaced, until the Milvus server collects them")
 

@@ -63,7 +63,8 @@ def file_actions(
             "uri": outcome["uri"],
             "size": outcome["size"],
             "modified_at": None if may_change_unseen(outcome["modified_at"], listed_at) else outcome["modified_at"],
-            "hash": outcome["hash"],
+            # Of bytes that could not be had nothing is known, and those that were had last may be forgotten ones.
+            "hash": outcome["hash"] or file["last_hash"],
             "state": "parsed" if outcome["state"] == "touched" else outcome["state"],
             "reason": reason if is_quarantined else None,
             "documents": (outcome["documents"] if is_replaced else file["known_documents"]) or 0,

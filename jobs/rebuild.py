@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from .errors import ConfigurationError
 from .lake.lock import locked
+from .lake.stream import begun_again
 from .load import load
 from .mirror import lake_rows
 from .progress import Progress
@@ -41,7 +42,8 @@ def rebuild(settings: Settings, ranges: Collection[str] = (), progress: Progress
     ):
         known = lake_rows(work.lake)
         chosen = chosen_ranges(ranges, known)
-        done = load(work.lake, settings, work.address, progress, work.staging, work.metrics, anew=chosen)
+        arguments = work.lake, settings, work.address, progress, work.staging, work.metrics, chosen
+        done = begun_again(load, *arguments)
         routes = read_routes(connect(work.address), settings.milvus.collection)
     live = routes.generations if routes else {}
     report = RebuildReport(

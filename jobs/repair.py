@@ -14,6 +14,7 @@ from .comparison import DIFFERENT, DOUBLED, EXTRA, MISSING, Comparison
 from .lake.changes import keys_of
 from .lake.lake import Lake
 from .lake.session import materialised
+from .lake.stream import begun_again
 from .lake.tables import EMBEDDINGS
 from .load import load
 from .mend_lake import mend_lake
@@ -48,7 +49,7 @@ def mend(
     has_moved = lake.tables.version(EMBEDDINGS) != found.version
     has_work = found.comparison.numbers or "load" in found.behind
     if has_moved or found.left_over or (has_work and found.needs_load):
-        loaded = load(lake, settings, address, progress, staging_for(settings))
+        loaded = begun_again(load, lake, settings, address, progress, staging_for(settings))
         mended.rows.update(milvus_ranges_written=len(loaded.built) + len(loaded.patched), milvus_loads=1)
     elif found.comparison.numbers and found.routes:
         mended.rows.update(mend_keys(lake, client, address, found.routes, found.version, found.comparison))

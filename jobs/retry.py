@@ -38,24 +38,32 @@ class RetryReport:
     run: RunReport | None = None
 
 
-def retry(settings: Settings, path: str | None, progress: Progress, forgotten: bool = False) -> RetryReport:
+def retry(
+    settings: Settings, path: str | None, progress: Progress, forgotten: bool = False, allow_deletes: bool = False
+) -> RetryReport:
     """Read quarantined files again, all or those that `path` matches, and follow up in all stages.
 
     path: a glob, as in source.include, or a file's uri. forgotten: what `forget` took of the file that `path` names by
     its whole path or uri is brought back; others that had its bytes stay away until they are named.
-    Raises ConfigurationError where nothing matches, LakeBusyError where another command writes.
+    allow_deletes: as in `run_once`.
+    Raises ConfigurationError where nothing matches, LakeBusyError where another command writes, and what `run_once`
+    raises.
     """
     root = source_root(required(settings.source.path, "source.path"))
     if forgotten and path is None:
         raise ConfigurationError("--forgotten undoes what forget did to one file: name it with --path.")
     with locked(settings, "retry"):
         lake = open_lake(spark_session(settings.spark), settings, held=STAGES)
-        return retry_locked(lake, settings, root, path, progress, forgotten)
+        uris = marked(lake, root, path, forgotten)
+        if not uris:
+            return RetryReport([])
+        progress.log("retry.marked", files=len(uris), forgotten=forgotten)
+        report = run_once(settings, allow_deletes=allow_deletes, progress=progress, is_locked=True)
+        return RetryReport(outcomes(lake, uris), report)
 
 
-def retry_locked(
-    lake: Lake, settings: Settings, root: str, path: str | None, progress: Progress, forgotten: bool
-) -> RetryReport:
+def marked(lake: Lake, root: str, path: str | None, forgotten: bool) -> list[str]:
+    """The uris of files that the next listing reads again."""
     files = lake.tables.read(FILES)
     erased = files.where((F.col("state") == "forgotten") | (F.size("forgotten") > 0)).select("uri", "hash").collect()
     named = [row for row in erased if path in (row["uri"], within(row["uri"], root))]
@@ -80,12 +88,8 @@ def retry_locked(
                 else f"--path {path} matches none of the {len(quarantined):,} quarantined files; nothing was done. "
                 "`lakevec status` lists them; the glob is compared with a file's path within source.path."
             )
-        if not uris:
-            return RetryReport([])
         read_again(lake, uris)
-    progress.log("retry.marked", files=len(uris), forgotten=forgotten)
-    report = run_once(settings, progress=progress, is_locked=True)
-    return RetryReport(outcomes(lake, uris), report)
+    return uris
 
 
 def within(uri: str, root: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from pymilvus import MilvusClient
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from .errors import MilvusError
@@ -60,7 +60,7 @@ def upsert_rows(
     else:
         write = partial(upsert_in_task, address, collection, dict(partitions), dimension)
         outcomes = rows.repartition(parallel_tasks(rows.sparkSession)).mapInArrow(write, OUTCOME_SCHEMA)
-        raise_problems([row["problem"] for row in outcomes.collect()])
+        raise_problems(outcomes.collect())
         return
     for piece in pieces:
         for batch in piece.toArrow().to_batches(ROWS_PER_BATCH):
@@ -87,11 +87,14 @@ def write_import_files(
         .sortWithinPartitions(RANGE, FILE)
     )
     written = rows.mapInArrow(partial(write_files_in_task, staging, dimension), FILES_SCHEMA).collect()
-    raise_problems([row["problem"] for row in written])
+    raise_problems(written)
     return [ImportFile(row["range"], row["path"], row["rows"]) for row in written]
 
 
-def raise_problems(problems: list[str | None]) -> None:
-    found = [problem for problem in problems if problem]
+def raise_problems(outcomes: list[Row]) -> None:
+    """Raise MilvusError for tasks that had any; where Milvus was away from all of them, patience.py knows it by the
+    cause."""
+    found = [row for row in outcomes if row["problem"]]
     if found:
-        raise MilvusError("\n".join(found[:3]))
+        away = all("is_away" in row and row["is_away"] for row in found)
+        raise MilvusError("\n".join(row["problem"] for row in found[:3])) from (ConnectionError() if away else None)

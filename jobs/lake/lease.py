@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 # behind the tasks that run: several times as long as a piece of embedding takes (embed.piece_seconds).
 LEASE_SECONDS = 600.0
 RENEW_SECONDS = 20.0
+# Who lost it has his jobs cancelled so often until he ends.
+CANCEL_SECONDS = 0.2
 
 # As Python knows them, the first is no base of the others.
 COMMIT_CONFLICTS = (
@@ -139,8 +141,9 @@ class Lease:
         for row in rows:
             raise LakeBusyError(
                 f"Another command works on the stage {row['stage']} of this lake: `lakevec {row['command']}`, process "
-                f"{row['pid']} on {row['host']}, since {row['since']:%Y-%m-%dT%H:%M:%S}+00:00. Nothing was started. "
-                f"Let it end, or end it: its lease runs out at {row['until']:%H:%M:%S} UTC unless it is renewed."
+                f"{row['pid']} on {row['host']}, since {row['since'].astimezone(UTC):%Y-%m-%dT%H:%M:%S}+00:00. Nothing "
+                "was started. Let it end, or end it: its lease runs out at "
+                f"{row['until'].astimezone(UTC):%H:%M:%S} UTC unless it is renewed."
             )
 
     @contextlib.contextmanager
@@ -159,7 +162,7 @@ class Lease:
                 except Exception as error:  # Spark's, py4j's, the store's: the next try may succeed.
                     structlog.get_logger().warning("lock.renewal_failed", reason=str(error).partition("\n")[0])
                 if time.monotonic() >= good_until and not ended.is_set():
-                    self.lose()
+                    self.lose(ended)
                     return
 
         renewer = threading.Thread(target=renew, name="lease", daemon=True)
@@ -179,14 +182,17 @@ class Lease:
         self.tables.tidy(LOCKS)
         return self.tables.read(LOCKS).where(F.col("owner") == self.owner).count() == len(self.stages)
 
-    def lose(self) -> None:
+    def lose(self, ended: threading.Event) -> None:
         self.is_lost = True
         if self.thread is threading.main_thread() and self.thread.ident:
             # As Ctrl-C does: waiting ends, and no other micro-batch begins.
             signal.pthread_kill(self.thread.ident, signal.SIGINT)
-        # What runs must not be committed.
-        with contextlib.suppress(PySparkException, Py4JError):
-            self.tables.spark.sparkContext.cancelAllJobs()
+        # What runs must not be committed, nor what a continuous run begins before its stages have ended.
+        while True:
+            with contextlib.suppress(PySparkException, Py4JError):
+                self.tables.spark.sparkContext.cancelAllJobs()
+            if ended.wait(CANCEL_SECONDS):
+                return
 
     def release(self) -> None:
         try:

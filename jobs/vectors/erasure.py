@@ -75,13 +75,16 @@ def deleted_rows(client: MilvusClient, routes: Routes) -> int:
     return stored - shown_rows(client, routes)
 
 
-def collected(client: MilvusClient, routes: Routes, storage: Path) -> bool:
-    """Wait until the packaged server has removed the files of segments that are replaced. Whether it did."""
+def collected(client: MilvusClient, storage: Path) -> bool:
+    """Wait until the packaged server has removed the files of segments that were replaced, or went with the collection
+    that they were of: their fields and their indexes. Whether it did."""
     deadline = time.monotonic() + COLLECTED_SECONDS
-    folder = storage / "insert_log" / str(client.describe_collection(routes.collection)["collection_id"])
     while True:
-        live = {str(segment.segment_id) for segment in client.list_persistent_segments(routes.collection)}
-        written = {path.name for path in folder.glob("*/*") if any(file.is_file() for file in path.rglob("*"))}
+        # insert_log/<collection>/<partition>/<segment>, index_files/<build>/<version>/<partition>/<segment>
+        folders = (*storage.glob("insert_log/*/*/*"), *storage.glob("index_files/*/*/*/*"))
+        written = {path.name for path in folders if any(file.is_file() for file in path.rglob("*"))}
+        names = client.list_collections()
+        live = {str(segment.segment_id) for name in names for segment in client.list_persistent_segments(name)}
         if written <= live:
             return True
         if time.monotonic() > deadline:

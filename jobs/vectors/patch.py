@@ -5,19 +5,21 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+import grpc
 import pyarrow as pa
 import pyarrow.compute as pc
-from pymilvus import MilvusClient
+from pymilvus import MilvusClient, MilvusException
 
 from ..errors import MilvusError
-from .connection import MilvusAddress, connect
-from .patience import retrying
+from .connection import MilvusAddress, cause_in_words, connect
+from .patience import is_transient, retrying
 from .rows import checked, entities
 
 # The time range of each row, beside the collection's columns.
 RANGE = "partition"
 KEYS_PER_DELETE = 10_000
-OUTCOME_SCHEMA = "rows bigint, problem string"
+OUTCOME_SCHEMA = "rows bigint, problem string, is_away boolean"
+OUTCOME = pa.schema([("rows", pa.int64()), ("problem", pa.string()), ("is_away", pa.bool_())])
 
 
 def upsert(
@@ -51,18 +53,19 @@ def upsert_in_task(
 ) -> Iterator[pa.RecordBatch]:
     """`upsert` as a Spark task does it (mapInArrow): one client per task, an outcome per batch.
 
-    What may not be written is an outcome too: its message comes back whole, not as a stack trace.
+    What may not be written is an outcome too, and that Milvus is away: its message comes back whole, not as a stack
+    trace.
     """
-    # The driver is connected, so the address is right, and a task may be the job's only try.
-    client = retrying()(connect, address)
-    for batch in batches:
-        try:
-            yield outcome(upsert(client, collection, batch, partitions, dimension), None)
-        except MilvusError as error:
-            yield outcome(0, str(error))
+    try:
+        # The driver is connected, so the address is right, and a task may be the job's only try.
+        client = retrying()(connect, address)
+        for batch in batches:
+            yield outcome(upsert(client, collection, batch, partitions, dimension))
+    except MilvusError as error:
+        yield outcome(0, str(error), is_transient(error))
+    except (MilvusException, grpc.RpcError) as error:
+        yield outcome(0, cause_in_words(error), is_transient(error))
 
 
-def outcome(rows: int, problem: str | None) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays(
-        [pa.array([rows], pa.int64()), pa.array([problem], pa.string())], ["rows", "problem"]
-    )
+def outcome(rows: int, problem: str | None = None, is_away: bool = False) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pylist([{"rows": rows, "problem": problem, "is_away": is_away}], OUTCOME)

@@ -18,6 +18,7 @@ from lakevec.jobs.run import RunReport
 from lakevec.jobs.settings import load_settings
 from lakevec.jobs.vectors import server
 from lakevec.jobs.vectors.connection import MilvusAddress, connect, milvus_for
+from lakevec.jobs.vectors.partitions import count_where
 from lakevec.jobs.vectors.routes import read_routes
 from lakevec.jobs.verify import verify
 from pymilvus import MilvusException
@@ -125,7 +126,7 @@ class Faulty:
         return report
 
     def sentences_in_milvus(self, uri: str | None = "") -> Counter:
-        """What readers find, through the routes; a row that is there twice counts twice. Nothing where no server is."""
+        """What readers find, through the routes, and how many copies there are beside. Nothing where no server is."""
         settings = self.lakehouse.settings
         if uri is None:
             return Counter()
@@ -133,10 +134,9 @@ class Faulty:
             try:
                 client = connect(address)
                 routes = read_routes(client, settings.milvus.collection)
-                rows = [
-                    row
-                    for generation in (routes.live if routes else ())
-                    for row in client.query(
+                rows, counted = [], 0
+                for generation in routes.live if routes else ():
+                    rows += client.query(
                         routes.collection,
                         "",
                         limit=1000,
@@ -144,10 +144,11 @@ class Faulty:
                         partition_names=[generation.partition],
                         consistency_level="Strong",
                     )
-                ]
+                    # A query gives a key that was inserted twice once.
+                    counted += count_where(client, routes.collection, generation.partition, "")
             except (MilvusError, MilvusException):
                 return Counter()
-        return Counter(row["text"].rpartition("\n")[2] for row in rows)
+        return Counter(row["text"].rpartition("\n")[2] for row in rows) + Counter(copies=counted - len(rows))
 
 
 @pytest.fixture

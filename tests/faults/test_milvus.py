@@ -47,6 +47,7 @@ def test_an_import_that_its_server_did_not_survive_is_begun_anew_by_the_next_run
     # The import may have been through, or been taken up again.
     assert process.returncode in (0, 1), out
     assert process.returncode == 0 or "MilvusError" in out
+    assert (faulty.folder / "struck").exists()
 
     faulty.recover(f"Milvus: {fault}", f"SIGKILL, back after 3 s; the run ended with {process.returncode}")
 

@@ -12,7 +12,7 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from lakevec.jobs.vectors.connection import MilvusAddress, connect
-from lakevec.jobs.vectors.partitions import present_generations
+from lakevec.jobs.vectors.partitions import count_where, present_generations
 from lakevec.jobs.vectors.routes import read_routes
 from pymilvus import MilvusClient
 
@@ -277,6 +277,8 @@ class Sequence(RuleBasedStateMachine):
                 consistency_level="Strong",
             )
             found += [self.passage(generation.range, row) for row in rows]
+            # A query gives a key that was inserted twice once.
+            assert count_where(self.client, routes.collection, generation.partition, "") == len(rows)
         return found
 
     def passage(self, range_name: str, row: dict[str, Any]) -> Passage:

@@ -82,8 +82,29 @@ def run(sequence: type[Sequence], number: int, steps: int, **more) -> None:
     )
 
 
-def test_after_a_few_random_sequences_milvus_holds_what_it_should(sequence):
-    run(sequence, 3, 6, derandomize=True, phases=[Phase.generate])
+@pytest.mark.parametrize(
+    ("builds", "place", "after", "loss"),
+    [(False, ("merge into Delta", 4), True, "partition"), (True, ("move of an alias", 1), False, "rows")],
+)
+def test_a_filled_index_follows_changes_of_every_kind_though_a_run_dies(sequence, builds, place, after, loss):
+    state = sequence()
+    try:
+        state.begin(builds=builds, files=[1, 22, 43, 64])
+        state.run(allow_deletes=False)
+        state.edit(file=0, number=5)
+        state.redate(file=1, number=27)
+        state.delete(file=3)
+        state.rename(file=2, place=3)
+        state.add(place=6, number=86)
+        state.run_killed_at(place=place, after=after)
+        state.touch(file=1, years=2)
+        state.restore(file=0)
+        state.spoil(file=0, number=0)
+        state.lose_checkpoint(stage="embed", what="last commit")
+        state.lose_milvus(what=loss, number=1)
+    finally:
+        state.teardown()
+    assert sequence.tally.killed.total() == 1
 
 
 @pytest.mark.sequences

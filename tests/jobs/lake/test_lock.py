@@ -1,7 +1,10 @@
+import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 from lakevec.jobs.errors import ConfigurationError, LakeBusyError, LakevecError
@@ -70,6 +73,16 @@ def test_where_there_is_no_lake_none_is_begun(settings, tmp_path):
     assert not (tmp_path / "lake").exists()
 
 
+@contextmanager
+def elsewhere(zone: str) -> Iterator[None]:
+    """In another time zone."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("TZ", zone)
+        time.tzset()
+        yield
+    time.tzset()
+
+
 def test_of_two_that_take_a_lease_at_once_one_gets_it_and_it_is_taken_over_when_it_ran_out(
     spark, tmp_path, monkeypatch
 ):
@@ -87,7 +100,11 @@ def test_of_two_that_take_a_lease_at_once_one_gets_it_and_it_is_taken_over_when_
         [first] = filter(None, pool.map(take, leases))
     owners = {row["owner"] for row in tables.read(LOCKS).collect()}
     assert owners == {first.owner}
-    with pytest.raises(LakeBusyError, match=rf"`lakevec {first.holder.command}`, process \d+ on .*, since 20"):
+    since = re.escape(first.holder.since)
+    with (
+        elsewhere("Asia/Kathmandu"),
+        pytest.raises(LakeBusyError, match=rf"`lakevec {first.holder.command}`, process \d+ on .*, since {since}"),
+    ):
         Lease(tables, ["embed"], Holder("embed")).take()
 
     # It dies without a word.
