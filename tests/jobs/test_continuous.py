@@ -1,4 +1,5 @@
 import json
+import os
 import random
 import shutil
 import signal
@@ -13,17 +14,22 @@ from typing import Any
 import pytest
 from lakevec.jobs import ingest as ingesting
 from lakevec.jobs.chunk import Chunked
-from lakevec.jobs.continuous import ended_by_signals, kept_up, may_pass
+from lakevec.jobs.continuous import ended_by_signals, kept_up, may_pass, run_continuous
 from lakevec.jobs.errors import ConfigurationError, MilvusError, SourceError
 from lakevec.jobs.flow import COMES_WITHIN, Flow, Turns
+from lakevec.jobs.forget import forget
 from lakevec.jobs.guard import Guard
 from lakevec.jobs.ingest import ingest
 from lakevec.jobs.lake.lock import STAGES
 from lakevec.jobs.lake.tables import DOCUMENTS
 from lakevec.jobs.progress import Progress
+from lakevec.jobs.rebuild import rebuild
+from lakevec.jobs.retry import retry
 from lakevec.jobs.run import RunReport
 from lakevec.jobs.settings import Pipeline
 from lakevec.jobs.status import status
+from lakevec.jobs.vectors.connection import MilvusAddress, connect
+from lakevec.jobs.vectors.search import partition_counts
 from lakevec.jobs.verify import verify
 from pymilvus import MilvusException
 
@@ -45,6 +51,35 @@ def wait_until(condition, process, log, seconds=300):
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.2)
+
+
+def test_a_short_continuous_run_and_the_commands_that_are_given_after_it(lakehouse):
+    """Each once, on one small lake, in this process: what they do in full, slow tests show."""
+    for name in ("first.txt", "second.txt"):
+        lakehouse.write(name, f"The lighthouse of {name} was built of granite.")
+    broken = lakehouse.write("broken.pdf", b"%PDF-1.7 nothing more")
+    client = connect(MilvusAddress(lakehouse.settings.milvus.uri))
+
+    def end_it() -> None:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            if sum(partition_counts(client, lakehouse.settings.milvus.collection).values()) == 2:
+                break
+            time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(end_it)
+        ran = run_continuous(lakehouse.settings, progress=Progress(terminal=False))
+
+    assert (ran.documents, ran.quarantined, ran.loaded, ran.freshness.documents) == (2, 1, 2, 2)
+    assert rebuild(lakehouse.settings).rows == 2
+    (again,) = retry(lakehouse.settings, "*.pdf", Progress(terminal=False)).files
+    assert (again.uri, again.state, again.attempts) == (str(broken), "quarantined", 2)
+    gone = forget(lakehouse.settings, "first.txt", Progress(terminal=False))
+    assert (gone.rows["documents"], gone.milvus_rows) == (1, 1)
+    whole = verify(lakehouse.settings)
+    assert (whole.current, whole.sampled) == (True, 1)
 
 
 @pytest.mark.slow
