@@ -293,6 +293,7 @@ def test_a_change_feed_that_is_lost_leaves_nothing_behind(bench, cut_log, lost):
     assert bench.in_milvus() == bench.in_lake()
 
 
+@pytest.mark.slow
 def test_the_log_is_cut_by_the_load_that_has_read_it_and_by_nobody_else(bench, monkeypatch):
     monkeypatch.setattr(lake_tables, "COMMITS_APART", 1)
     monkeypatch.setattr(lake_tables, "MOST_COMMITS", 4)
