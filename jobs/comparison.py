@@ -55,13 +55,15 @@ class Mirrored:
 class Comparison:
     """wrong: rows of WRONG_SCHEMA. Of a doubled key, `rows` are those beyond its first; 0 where it is one
     of very many that may be doubled. lake_rows, milvus_rows: by range. sampled: rows compared whole.
-    is_partial: some keys were left out, so that the counts need not agree."""
+    changed: keys that were left out since they changed meanwhile. is_partial: some were left out, so that the counts
+    need not agree."""
 
     wrong: DataFrame
     lake_rows: Mapping[str, int]
     milvus_rows: Mapping[str, int]
     sampled: int
     numbers: Mapping[tuple[str, str], int]
+    changed: int
     is_partial: bool
 
     @property
@@ -129,8 +131,9 @@ def compare(
         (row["range"], row["kind"]): row["sum"]
         for row in wrong.groupBy("range", "kind").agg(F.sum("rows").alias("sum")).collect()
     }
-    is_partial = any(each is not None and not each.isEmpty() for each in (waiting, since))
-    return Comparison(wrong, lake_rows, milvus.rows if milvus else {}, sampled, numbers, is_partial)
+    left_out = since.count() if since is not None else 0
+    is_partial = left_out > 0 or (waiting is not None and not waiting.isEmpty())
+    return Comparison(wrong, lake_rows, milvus.rows if milvus else {}, sampled, numbers, left_out, is_partial)
 
 
 def keys_in(spark: SparkSession, milvus: Mirrored) -> DataFrame:

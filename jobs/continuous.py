@@ -215,3 +215,5 @@ def load_as_it_changes(
                 report.add("load", outcome, compared_at - begun)
             if not flow.embeddings_changed.wait(COMPARE_SECONDS if is_told else settings.pipeline.trigger_seconds):
                 work.metrics.write()
+                # Not after a load that found nothing: what fails here would never end the run.
+                flow.got_on("load")

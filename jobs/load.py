@@ -22,7 +22,7 @@ from .lake.freshness import RunMetrics
 from .lake.history import corrections, write_rows
 from .lake.lake import Lake
 from .lake.lock import TUNE, locked
-from .lake.tables import EMBEDDINGS
+from .lake.tables import EMBEDDINGS, upkeep
 from .mirror import Mirror, foretold_rows, has_same_past, lake_rows, present_rows
 from .progress import Progress
 from .settings import Settings
@@ -139,9 +139,11 @@ def follow(
 def shorten_log(lake: Lake, settings: Settings, version: int) -> None:
     """Cut the log of `embeddings` where it is long: no other stage reads its past, and the next load begins with the
     version that the routes have now. A sweep goes on to read the version that it began with: after it, then."""
-    if lake.tables.has_long_log(EMBEDDINGS, version):
-        with contextlib.suppress(LakeBusyError), locked(settings, "load", [TUNE]):
-            lake.tables.shorten_log(EMBEDDINGS, version)
+    # What was loaded does not depend on it.
+    with upkeep(EMBEDDINGS), contextlib.suppress(LakeBusyError):
+        if lake.tables.has_long_log(EMBEDDINGS, version):
+            with locked(settings, "load", [TUNE]):
+                lake.tables.shorten_log(EMBEDDINGS, version)
 
 
 def changes_since(routes: Routes | None, lake: Lake, version: int) -> EmbeddingChanges | None:

@@ -76,7 +76,7 @@ def marked(lake: Lake, root: str, path: str | None, forgotten: bool) -> list[str
         uris = [row["uri"] for row in named]
         # Each of them keeps the others away; of copies that were forgotten one after the other only the last may know
         # its hash.
-        hashes = {row["hash"] or hash_now(root, row["uri"]) for row in named}.difference([None])
+        hashes = {each for row in named for each in (row["hash"], hash_now(root, row["uri"])) if each}
         bring_back(lake, uris, [row["uri"] for row in erased if row["hash"] in hashes and row["uri"] not in uris])
     else:
         quarantined = files.where("state = 'quarantined'").select("uri").orderBy("uri").collect()

@@ -94,7 +94,7 @@ def write_import_files(
 def raise_problems(outcomes: list[Row]) -> None:
     """Raise MilvusError for tasks that had any; where Milvus was away from all of them, patience.py knows it by the
     cause."""
-    found = [row for row in outcomes if row["problem"]]
+    found = [row for row in outcomes if row["problem"] is not None]
     if found:
         away = all("is_away" in row and row["is_away"] for row in found)
         raise MilvusError("\n".join(row["problem"] for row in found[:3])) from (ConnectionError() if away else None)

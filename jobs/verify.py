@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from py4j.protocol import Py4JJavaError
 from pymilvus import MilvusClient, MilvusException
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -56,8 +58,9 @@ class VerifyReport:
     whose key the lake does not have, or not in this range only. doubled: rows beyond the first of a key.
     different: rows of the sample with other fields or another vector. None of them is one that waits for `load`, by
     `behind`. partitions: range -> these numbers, lake_rows and milvus_rows. lake: faults inside the lake, by
-    name (lake/faults.py). behind: keys that wait for a stage, which is no fault, unless they wait for `load` and
-    there is no index of this lake, or no feed of them.
+    name (lake/faults.py). behind: keys that wait for a stage, or changed meanwhile, which is no fault, unless they
+    wait for `load` and there is no index of this lake, or no feed of them; while an ingest is at work, or was cut off,
+    whether `files` and `documents` agree is told here as well.
     left_over: partitions of Milvus that no reader is led to and the next load drops, which is no fault either.
     examples: some keys by kind and by fault. repaired: what was done, in rows. advice: what to run for
     what could not be mended. sampled: rows that were compared whole.
@@ -151,8 +154,8 @@ def settled(lake: Lake, settings: Settings, client: MilvusClient, address: Milvu
         before = moment(lake, settings, client)
         try:
             found = look(lake, settings, client, address, sample)
-        except (MilvusError, MilvusException):
-            # A range that was built meanwhile: the partition that was asked is gone.
+        except (MilvusError, MilvusException, PySparkException, Py4JJavaError):
+            # A range that was built meanwhile: the partition that was asked is gone. Or a version that was read.
             if looks == MOST_LOOKS or moment(lake, settings, client) == before:
                 raise
         else:
@@ -193,6 +196,8 @@ def look(lake: Lake, settings: Settings, client: MilvusClient, address: MilvusAd
         found = found.where(~F.col("fault").isin(*OF_INGEST))
     if loaded < version:
         behind["load"] = sum(comparison.lake_rows.values()) if unloaded is None else unloaded.count()
+    # Nobody has looked whether those are loaded.
+    behind["load"] = behind.get("load", 0) + comparison.changed
     return Finding(
         routes,
         version,

@@ -187,7 +187,8 @@ class Lease:
         if self.thread is threading.main_thread() and self.thread.ident:
             # As Ctrl-C does: waiting ends, and no other micro-batch begins.
             signal.pthread_kill(self.thread.ident, signal.SIGINT)
-        # What runs must not be committed, nor what a continuous run begins before its stages have ended.
+        # What runs shall not be committed, nor what a continuous run begins before its stages have ended. What needs no
+        # job of Spark's, as the last requests to Milvus, goes on.
         while True:
             with contextlib.suppress(PySparkException, Py4JError):
                 self.tables.spark.sparkContext.cancelAllJobs()

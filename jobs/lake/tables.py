@@ -31,7 +31,7 @@ from pyspark.sql.types import (
 )
 
 from ...udfs.keys import bytes_hash
-from ..errors import cause_of
+from ..errors import LakevecError, cause_of
 from .session import delta_state, expire_log
 from .storage import storage
 
@@ -303,7 +303,7 @@ def upkeep(table: Table) -> Iterator[None]:
     """What was committed does not depend on it: a failure is logged, and leaves the work for the next time."""
     try:
         yield
-    except (PySparkException, Py4JError, OSError) as error:
+    except (PySparkException, Py4JError, OSError, LakevecError) as error:
         structlog.get_logger().warning("table.not_tidied", table=table.name, reason=cause_of(str(error)))
 
 
@@ -382,9 +382,10 @@ class LakeTables:
                 self.delta(table).vacuum()
 
     def has_long_log(self, table: Table, version: int) -> bool:
-        """Whether the log has many commits before this version; in a catalogue that is not ours to mend."""
+        """Whether the log has many commits before this version, and can be shortened; not in a catalogue."""
         with upkeep(table):
-            return not self.catalog_schema and self.commit_time(table, version - MOST_COMMITS) is not None
+            is_long = not self.catalog_schema and self.commit_time(table, version - MOST_COMMITS) is not None
+            return is_long and delta_state(self.spark, f"{self.path}/{table.name}") is not None
         return False
 
     def shorten_log(self, table: Table, version: int) -> None:

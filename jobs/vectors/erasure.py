@@ -6,6 +6,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from pymilvus import MilvusClient
@@ -80,16 +81,22 @@ def collected(client: MilvusClient, storage: Path) -> bool:
     that they were of: their fields and their indexes. Whether it did."""
     deadline = time.monotonic() + COLLECTED_SECONDS
     while True:
-        # insert_log/<collection>/<partition>/<segment>, index_files/<build>/<version>/<partition>/<segment>
-        folders = (*storage.glob("insert_log/*/*/*"), *storage.glob("index_files/*/*/*/*"))
-        written = {path.name for path in folders if any(file.is_file() for file in path.rglob("*"))}
         names = client.list_collections()
         live = {str(segment.segment_id) for name in names for segment in client.list_persistent_segments(name)}
-        if written <= live:
-            return True
+        # A folder may go while it is looked at: then once more.
+        with suppress(FileNotFoundError):
+            if segments_on_disk(storage) <= live:
+                return True
         if time.monotonic() > deadline:
             return False
         time.sleep(POLL_SECONDS)
+
+
+def segments_on_disk(storage: Path) -> set[str]:
+    """Of insert_log/<collection>/<partition>/<segment>, index_files/<build>/<version>/<partition>/<segment>, with files
+    in them."""
+    folders = (*storage.glob("insert_log/*/*/*"), *storage.glob("index_files/*/*/*/*"))
+    return {path.name for path in folders if any(file.is_file() for file in path.rglob("*"))}
 
 
 def drop(client: MilvusClient, alias: str) -> None:

@@ -56,15 +56,18 @@ def upsert_in_task(
     What may not be written is an outcome too, and that Milvus is away: its message comes back whole, not as a stack
     trace.
     """
+    rest = iter(batches)
     try:
         # The driver is connected, so the address is right, and a task may be the job's only try.
         client = retrying()(connect, address)
-        for batch in batches:
+        for batch in rest:
             yield outcome(upsert(client, collection, batch, partitions, dimension))
-    except MilvusError as error:
-        yield outcome(0, str(error), is_transient(error))
-    except (MilvusException, grpc.RpcError) as error:
-        yield outcome(0, cause_in_words(error), is_transient(error))
+    except (MilvusError, MilvusException, grpc.RpcError) as error:
+        words = str(error) if isinstance(error, MilvusError) else cause_in_words(error)
+        yield outcome(0, words or repr(error), is_transient(error))
+        # Spark takes a worker that leaves rows unread for one that died.
+        for _ in rest:
+            pass
 
 
 def outcome(rows: int, problem: str | None = None, is_away: bool = False) -> pa.RecordBatch:

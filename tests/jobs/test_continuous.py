@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -60,17 +61,26 @@ def test_a_short_continuous_run_and_the_commands_that_are_given_after_it(lakehou
     broken = lakehouse.write("broken.pdf", b"%PDF-1.7 nothing more")
     client = connect(MilvusAddress(lakehouse.settings.milvus.uri))
 
+    has_ended = threading.Event()
+
     def end_it() -> None:
         deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            if sum(partition_counts(client, lakehouse.settings.milvus.collection).values()) == 2:
-                break
-            time.sleep(0.2)
-        os.kill(os.getpid(), signal.SIGTERM)
+        try:
+            while time.monotonic() < deadline and not has_ended.wait(0.2):
+                if sum(partition_counts(client, lakehouse.settings.milvus.collection).values()) == 2:
+                    break
+        finally:
+            # Afterwards nobody would take it for the end of a run.
+            if not has_ended.is_set():
+                os.kill(os.getpid(), signal.SIGTERM)
 
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(end_it)
-        ran = run_continuous(lakehouse.settings, progress=Progress(terminal=False))
+        ending = pool.submit(end_it)
+        try:
+            ran = run_continuous(lakehouse.settings, progress=Progress(terminal=False))
+        finally:
+            has_ended.set()
+        ending.result()
 
     assert (ran.documents, ran.quarantined, ran.loaded, ran.freshness.documents) == (2, 1, 2, 2)
     assert rebuild(lakehouse.settings).rows == 2

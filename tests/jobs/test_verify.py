@@ -268,7 +268,8 @@ def test_runs_beside_it_are_no_faults(promise, monkeypatch):
     monkeypatch.setattr(comparison, "keys_in", keys_in)
     monkeypatch.setattr(verify_job, "snapshots", snapshots)
     whole = verify(lakehouse.settings)
-    assert (whole.ok, whole.moved, next(once)) == (True, False, "rebuild")
+    assert (whole.ok, whole.current, whole.moved, next(once)) == (True, False, False, "rebuild")
+    assert whole.behind["load"] > 0
     once = iter(["rebuild"])
     whole = verify(lakehouse.settings)
     assert (whole.ok, next(once, None)) == (True, None)
