@@ -25,12 +25,12 @@ def test_hours_and_machines_follow_from_rates():
     assert found.partitions == 4
 
 
-def test_memory_is_index_and_fields_with_headroom():
-    fields = 3_600_000 * (400 + 376)
-    assert size(DEMAND, RATES).memory_bytes["FLAT"] == round((3_600_000 * 384 * 4 + fields) * 1.3)
+def test_memory_is_index_and_fields_with_headroom_and_room_to_build():
+    fields, building = 3_600_000 * (400 + 376), 2_000_000 * 384 * 4 * 0.73
+    assert size(DEMAND, RATES).memory_bytes["FLAT"] == round((3_600_000 * 384 * 4 + fields) * 1.42 + building)
     # Four partitions of 900,000 rows with 3,795 lists each.
     codes = 3_600_000 * (384 + 8) + 4 * 3795 * 384 * 4
-    assert memory_bytes(replace(DEMAND, index="ivf_sq8"), 4) == round((codes + fields) * 1.3)
+    assert memory_bytes(replace(DEMAND, index="ivf_sq8"), 4) == round((codes + fields) * 1.42 + building)
     assert next(iter(size(replace(DEMAND, index="SCANN"), RATES).memory_bytes)) == "SCANN"
 
 
