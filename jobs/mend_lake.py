@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 from .chunk import chunks_in
 from .embed import embeddings_of
 from .lake.changes import DELETE, INSERT, UPDATE, apply, named, reconcile
+from .lake.doubt import reason_of
 from .lake.faults import KEY_SEPARATOR, KEYED
 from .lake.lake import Lake
 from .lake.session import materialised, parallel_tasks
@@ -95,19 +96,13 @@ def keep_one(tables: LakeTables, table: Table, doubled: DataFrame) -> int:
 
 def read_again(tables: LakeTables, uris: DataFrame) -> int:
     """Let the next ingest read these files, whatever their bytes, but for forgotten ones. Gives their number."""
-    reason = F.struct(
-        F.lit("verify").alias("stage"),
-        F.lit("DocumentsMissing").alias("error_class"),
-        F.lit("`documents` does not hold what this file gave; the next run reads it again").alias("message"),
-        F.lit(0).alias("attempts"),
-        F.current_timestamp().alias("at"),
-    )
+    message = "`documents` does not hold what this file gave; the next run reads it again"
     rows = (
         tables.read(FILES)
         .where("state <> 'forgotten'")
         .join(uris, "uri", "left_semi")
         .withColumn("state", F.lit("quarantined"))
-        .withColumn("reason", reason)
+        .withColumn("reason", reason_of("verify", "DocumentsMissing", message))
         .withColumn("modified_at", F.lit(None).cast("timestamp"))
     )
     return apply(tables, FILES, rows.withColumn("action", F.lit(UPDATE)))[UPDATE]

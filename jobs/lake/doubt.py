@@ -4,10 +4,11 @@ Documents are committed before the rows of `files` that tell of them. In between
 version before: if that comes back, or if the file goes, a listing shows no difference.
 """
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from .changes import UPDATE
+from .tables import REASON
 
 UNSURE = ("size", "modified_at")
 
@@ -26,13 +27,7 @@ def doubtful(files: DataFrame, documents: DataFrame) -> DataFrame:
     )
     state = F.coalesce("state", F.lit("parsed"))
     has_memory = F.size(F.coalesce("forgotten", F.array())) > 0
-    reason = F.struct(
-        F.lit("ingest").alias("stage"),
-        F.lit("CutOff").alias("error_class"),
-        F.lit("an ingest was cut off while it wrote what it had read of this file").alias("message"),
-        F.lit(0).alias("attempts"),
-        F.current_timestamp().alias("at"),
-    )
+    reason = reason_of("ingest", "CutOff", "an ingest was cut off while it wrote what it had read of this file")
     is_read_again = has_memory & (state == "parsed")
     return (
         files.join(there, "uri", "full_outer")
@@ -42,10 +37,20 @@ def doubtful(files: DataFrame, documents: DataFrame) -> DataFrame:
                 **{name: F.lit(None).cast(files.schema[name].dataType) for name in UNSURE},
                 "hash": F.when(has_memory | (state == "forgotten"), F.col("hash")),
                 "state": F.when(is_read_again, "quarantined").otherwise(state),
-                "reason": F.when(is_read_again, reason.cast(files.schema["reason"].dataType)).otherwise(
-                    F.col("reason")
-                ),
+                "reason": F.when(is_read_again, reason).otherwise(F.col("reason")),
             }
         )
         .select(*files.columns, F.lit(UPDATE).alias("action"))
     )
+
+
+def reason_of(stage: str, error_class: str, message: str) -> Column:
+    """Why a file is read again that nobody has tried to read again yet."""
+    told = F.struct(
+        F.lit(stage).alias("stage"),
+        F.lit(error_class).alias("error_class"),
+        F.lit(message).alias("message"),
+        F.lit(0).alias("attempts"),
+        F.current_timestamp().alias("at"),
+    )
+    return told.cast(REASON)

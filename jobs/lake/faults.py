@@ -8,7 +8,8 @@ from pyspark.sql import functions as F
 
 from .tables import CHUNKS, DOCUMENTS, EMBEDDINGS, FILES, PARTITIONS, VECTORS, LakeTables, Table
 
-KEYED = (FILES, DOCUMENTS, CHUNKS, VECTORS, EMBEDDINGS, PARTITIONS)
+# A child before its parent, and vectors last: as they are read.
+KEYED = (PARTITIONS, EMBEDDINGS, CHUNKS, DOCUMENTS, FILES, VECTORS)
 # What each fault is, and of which rows its keys are.
 FAULTS: Mapping[str, str] = {
     "documents_without_file": "documents whose file is not in `files`",
@@ -29,12 +30,8 @@ NOT_SPACE = r"(?U)[^\s\x1c-\x1f]"
 
 
 def snapshots(tables: LakeTables) -> dict[Table, DataFrame]:
-    """The tables as they are at one moment each, a child's before its parent's, and vectors last.
-
-    By their versions: a query would see each as it is when that is run.
-    """
-    order = (PARTITIONS, EMBEDDINGS, CHUNKS, DOCUMENTS, FILES, VECTORS)
-    return {table: tables.read(table, tables.version(table)) for table in order}
+    """The tables as they are at one moment each, by version: a query would see each as it is when that is run."""
+    return {table: tables.read(table, tables.version(table)) for table in KEYED}
 
 
 def faults(rows: Mapping[Table, DataFrame], fields: DataFrame, waiting: Mapping[str, DataFrame]) -> DataFrame:

@@ -383,10 +383,8 @@ class LakeTables:
 
     def has_long_log(self, table: Table, version: int) -> bool:
         """Whether the log has many commits before this version, and can be shortened; not in a catalogue."""
-        with upkeep(table):
-            is_long = not self.catalog_schema and self.commit_time(table, version - MOST_COMMITS) is not None
-            return is_long and delta_state(self.spark, f"{self.path}/{table.name}") is not None
-        return False
+        is_long = not self.catalog_schema and self.commit_time(table, version - MOST_COMMITS) is not None
+        return is_long and delta_state(self.spark, f"{self.path}/{table.name}") is not None
 
     def shorten_log(self, table: Table, version: int) -> None:
         """Remove what the log tells of commits before this version, but for KEPT_COMMITS.
@@ -394,9 +392,8 @@ class LakeTables:
         Delta removes it by the day (delta.logRetentionDuration, 30 by default). A stage that stood still for longer
         than the log goes back begins with a look at the whole table.
         """
-        with upkeep(table):
-            if kept_since := self.commit_time(table, version - KEPT_COMMITS):
-                expire_log(self.spark, f"{self.path}/{table.name}", datetime.now(UTC) - kept_since)
+        if kept_since := self.commit_time(table, version - KEPT_COMMITS):
+            expire_log(self.spark, f"{self.path}/{table.name}", datetime.now(UTC) - kept_since)
 
     def commit_time(self, table: Table, version: int) -> datetime | None:
         """When the log of a commit was written; None where it is not there."""

@@ -82,6 +82,10 @@ def run(sequence: type[Sequence], number: int, steps: int, **more) -> None:
     )
 
 
+def test_after_a_few_random_sequences_milvus_holds_what_it_should(sequence):
+    run(sequence, 3, 6, derandomize=True, phases=[Phase.generate])
+
+
 @pytest.mark.parametrize(
     ("builds", "place", "after", "loss"),
     [
