@@ -46,7 +46,7 @@ def search(
             indexed = known_routes(client, alias)
         # A model that nobody names is the one that the passages were embedded by.
         model = known_model(settings.model.name if "model.name" in settings.explicit else indexed.model_name)
-        embed = embedder(model, settings.compute)
+        embed = embedder(model, settings.compute_of_questions)
         begun = time.monotonic()
         vector = embed.embed([query])[0]
         found = search_vectors(client, alias, vector, k, since, until, model.id)

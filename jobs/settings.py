@@ -16,14 +16,14 @@ import difflib
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 
 from ..udfs.model import Compute
 from .errors import ConfigurationError
@@ -88,10 +88,22 @@ class Model(Section):
         description="The packaged all-MiniLM-L6-v2, a local folder, or a name on a model hub",
     )
     device: str | None = Field(None, description="cpu, cuda, cuda:1, mps; unset: the best there is")
-    dtype: Literal["float32", "bfloat16", "float16"] = Field(
-        "float32", description="Number format of the computation; bfloat16 or float16 for GPUs"
+    dtype: Literal["float32", "bfloat16", "float16", "int8"] = Field(
+        "float32", description="Number format of the computation; bfloat16 or float16 for GPUs, int8 for CPUs"
     )
-    batch_tokens: int = Field(4096, ge=256, description="Padded tokens that go through the model at a time")
+    batch_tokens: int | None = Field(
+        None,
+        ge=256,
+        description="Padded tokens that go through the model at a time; unset: 1,024 on a CPU, 131,072 on a GPU",
+    )
+
+    @field_validator("dtype")
+    @classmethod
+    def int8_is_for_cpus(cls, dtype: str, others: ValidationInfo) -> str:
+        device = others.data.get("device")
+        if dtype == "int8" and device not in (None, "cpu"):
+            raise ValueError(f"int8 is computed on CPUs alone, and model.device is {device}; GPUs have bfloat16")
+        return dtype
 
 
 class Gpu(Section):
@@ -229,6 +241,12 @@ class Settings(Section):
     def compute(self) -> Compute:
         """What the model runs on."""
         return Compute(self.model.device, self.model.dtype, self.model.batch_tokens, self.gpu.memory_fraction)
+
+    @property
+    def compute_of_questions(self) -> Compute:
+        """What questions are embedded with: in float32 where passages are in int8. For one text that takes no longer,
+        and the answers are nearer to those of exact vectors."""
+        return replace(self.compute, dtype="float32") if self.model.dtype == "int8" else self.compute
 
 
 # Free-form maps: what follows section.key. is one key of theirs, dots included.

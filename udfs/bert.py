@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from .linear import Int8Linear, Linear
 from .model import modules_of, pooling_of, read_json, weights_files, window_of
 from .ragged import Ragged
 from .tokens import load_tokenizer
@@ -39,18 +40,21 @@ class Norm:
 
 @dataclass(frozen=True)
 class Layer:
-    """Each linear map is (weight, bias); qkv has those of query, key and value together."""
+    """qkv has the maps of query, key and value together."""
 
-    qkv: tuple["torch.Tensor", "torch.Tensor"]
-    out: tuple["torch.Tensor", "torch.Tensor"]
+    qkv: Linear | Int8Linear
+    out: Linear | Int8Linear
     out_norm: Norm
-    up: tuple["torch.Tensor", "torch.Tensor"]
-    down: tuple["torch.Tensor", "torch.Tensor"]
+    up: Linear | Int8Linear
+    down: Linear | Int8Linear
     down_norm: Norm
 
 
 class Bert:
-    """A BERT encoder with its tokenizer and mean or CLS pooling, on one device."""
+    """A BERT encoder with its tokenizer and mean or CLS pooling, on one device.
+
+    dtype: of the computation; int8 stands for linear maps in whole numbers, and float32 for all else.
+    """
 
     def __init__(self, folder: Path, device: str, dtype: "torch.dtype"):
         import torch
@@ -67,7 +71,7 @@ class Bert:
         )
         self.norm = tensors.norm("embeddings.LayerNorm")
         self.layers = [tensors.layer(f"encoder.layer.{number}") for number in range(config["num_hidden_layers"])]
-        self.by_flash = dtype != torch.float32 and has_flash(self.device)
+        self.by_flash = dtype in (torch.float16, torch.bfloat16) and has_flash(self.device)
 
     def tokens(self, texts: pa.Array) -> Ragged:
         """Token ids, texts beyond the model's window cut."""
@@ -76,29 +80,28 @@ class Bert:
     def __call__(self, texts: Ragged) -> "torch.Tensor":
         """Pooled vectors, float32, shape (texts, hidden size). Neighbours of equal length make it faster."""
         import torch
-        from torch.nn.functional import linear
 
         starts, total = self.on_device(texts.starts.astype(np.int32)), len(texts.values)
         first = torch.repeat_interleave(starts[:-1], starts.diff(), output_size=total)
         place = torch.arange(total, device=self.device) - first
         hidden = self.norm(self.words[self.on_device(texts.values)] + self.places[place])
         for layer in self.layers:
-            query, key, value = linear(hidden, *layer.qkv).unflatten(1, (3, self.heads, -1)).unbind(1)
+            query, key, value = layer.qkv(hidden).unflatten(1, (3, self.heads, -1)).unbind(1)
             seen = self.attention(query, key, value, texts.lengths, starts).flatten(1)
-            hidden = layer.out_norm(linear(seen, *layer.out) + hidden)
-            hidden = layer.down_norm(linear(self.activated(hidden, *layer.up), *layer.down) + hidden)
+            hidden = layer.out_norm(layer.out(seen) + hidden)
+            hidden = layer.down_norm(layer.down(self.activated(layer.up, hidden)) + hidden)
         if self.pooling == "cls":
             return hidden[starts[:-1].long()].float()
         return torch.segment_reduce(hidden.float(), "mean", offsets=starts.long())
 
-    def activated(self, hidden: "torch.Tensor", weight: "torch.Tensor", bias: "torch.Tensor") -> "torch.Tensor":
+    def activated(self, up: Linear | Int8Linear, hidden: "torch.Tensor") -> "torch.Tensor":
         import torch
-        from torch.nn.functional import gelu, linear
+        from torch.nn.functional import gelu
 
-        if self.by_flash:
+        if self.by_flash and isinstance(up, Linear):
             # GELU in the product's epilogue, by tanh: below the rounding of 16 bits.
-            return torch.ops.aten._addmm_activation(bias, hidden, weight.t(), use_gelu=True)
-        return gelu(linear(hidden, weight, bias))
+            return torch.ops.aten._addmm_activation(up.bias, hidden, up.weight.t(), use_gelu=True)
+        return gelu(up(hidden))
 
     def attention(
         self,
@@ -138,8 +141,12 @@ class Weights:
     """The tensors of a model's file by their names in BERT, on a device."""
 
     def __init__(self, folder: Path, device: "torch.device", dtype: "torch.dtype", epsilon: float):
+        import torch
+
         self.tensors = read_weights(folder)
-        self.device, self.dtype, self.epsilon = device, dtype, epsilon
+        self.device, self.epsilon = device, epsilon
+        self.dtype = torch.float32 if dtype == torch.int8 else dtype
+        self.linear_map = Int8Linear if dtype == torch.int8 else Linear
         self.prefix = PREFIX if f"{PREFIX}embeddings.word_embeddings.weight" in self.tensors else ""
 
     def __getitem__(self, name: str) -> "torch.Tensor":
@@ -148,12 +155,13 @@ class Weights:
     def norm(self, name: str) -> Norm:
         return Norm(self[f"{name}.weight"], self[f"{name}.bias"], self.epsilon)
 
-    def linear(self, *names: str) -> tuple["torch.Tensor", "torch.Tensor"]:
+    def linear(self, *names: str) -> Linear | Int8Linear:
         """The linear maps of these names as one."""
         import torch
 
         weights, biases = ([self[f"{name}.{kind}"] for name in names] for kind in ("weight", "bias"))
-        return (weights[0], biases[0]) if len(names) == 1 else (torch.cat(weights), torch.cat(biases))
+        # As one tensor it would be a copy, and no longer the file's pages.
+        return self.linear_map(*(each[0] if len(names) == 1 else torch.cat(each) for each in (weights, biases)))
 
     def layer(self, name: str) -> Layer:
         return Layer(

@@ -47,14 +47,14 @@ class Model:
 class Compute:
     """What a model runs on, and how.
 
-    device: as torch names it; None for the best there is. dtype: of the computation.
-    batch_tokens: tokens that go through the model at a time, padding included.
+    device: as torch names it; None for the best there is. dtype: of the computation; int8 on CPUs alone.
+    batch_tokens: tokens that go through the model at a time, padding included; None for as many as suit the device.
     memory_fraction: most of a GPU's memory that one process may take.
     """
 
     device: str | None = None
     dtype: str = "float32"
-    batch_tokens: int = 4096
+    batch_tokens: int | None = None
     memory_fraction: float = 1.0
 
 

@@ -104,13 +104,13 @@ def rows_without(lake: Lake, version: int, ids: Sequence[str]) -> DataFrame:
 def asked(lake: Lake, settings: Settings, path: str) -> QuerySet:
     """The questions of a file or folder, embedded by the lake's model."""
     questions = read_questions(path)
-    kept = embedder(lake.model, settings.compute)
+    compute = settings.compute_of_questions
     return QuerySet(
         QUESTIONS,
         [question.id for question in questions],
-        kept.embed([question.text for question in questions]),
+        embedder(lake.model, compute).embed([question.text for question in questions]),
         [None] * len(questions),
-        digest_of([settings.model.dtype, *(text for each in questions for text in (each.id, each.text))]),
+        digest_of([compute.dtype, *(text for each in questions for text in (each.id, each.text))]),
         path,
         judgements(questions),
     )

@@ -3,7 +3,7 @@
 Passages are those of LAKEVEC_BENCH_FOLDER, a folder of text files (unset: the sample's), as lakevec cuts them;
 and texts of just 149 tokens out of the same files. On a GPU where there is one, else on the CPU. Rounds are
 interleaved; ratios are of one round. The limit is what the tokens' products would take at the rate of a
-large matrix product in the same number format.
+large matrix product in the same number format; with LAKEVEC_BENCH_DTYPE=int8, in float32.
 """
 
 import os
@@ -22,8 +22,11 @@ from .passages import passages_of, spread
 
 MODEL = find_model("all-MiniLM-L6-v2")
 ON_GPU = torch.cuda.is_available()
-DTYPE = "bfloat16" if ON_GPU else "float32"
-COMPUTE = Compute("cuda", DTYPE, 131_072) if ON_GPU else Compute("cpu", DTYPE)
+COMPUTE = Compute(
+    "cuda" if ON_GPU else "cpu", os.environ.get("LAKEVEC_BENCH_DTYPE", "bfloat16" if ON_GPU else "float32")
+)
+# Of its peers.
+DTYPE = "float32" if COMPUTE.dtype == "int8" else COMPUTE.dtype
 ROUNDS = int(os.environ.get("LAKEVEC_BENCH_ROUNDS", "5"))
 # So many texts take a second or more.
 TEXTS, PEERS_TEXTS = (131_072, 4_096) if ON_GPU else (256, 256)
@@ -107,7 +110,7 @@ def test_kernel(name, passages, keep):
     report = {
         "texts": name,
         "device": torch.cuda.get_device_name() if ON_GPU else "cpu",
-        "dtype": DTYPE,
+        "dtype": COMPUTE.dtype,
         "deciles_of_tokens": np.percentile(lengths, range(0, 101, 10)).astype(int).tolist(),
         "best_batch": best,
         "lowest_cosine": float((embedder.embed(few[:512]) * exact).sum(axis=1).min()),

@@ -53,6 +53,18 @@ def test_a_value_of_the_wrong_type_names_the_setting_its_origin_and_the_value():
         load_settings("local", ["chunk.tokens=many"], {})
 
 
+def test_int8_is_refused_for_a_gpu():
+    with pytest.raises(ConfigurationError, match=r"model\.dtype \(--set\): .*int8.*model\.device is cuda:1"):
+        load_settings("local", ["model.dtype=int8", "model.device=cuda:1"], {})
+
+
+def test_questions_about_passages_in_int8_are_embedded_in_float32():
+    of = {dtype: load_settings("local", [f"model.dtype={dtype}"], {}) for dtype in ("int8", "bfloat16")}
+    assert {dtype: settings.compute.dtype for dtype, settings in of.items()} == {"int8": "int8", "bfloat16": "bfloat16"}
+    questions = {dtype: settings.compute_of_questions.dtype for dtype, settings in of.items()}
+    assert questions == {"int8": "float32", "bfloat16": "bfloat16"}
+
+
 def test_a_secret_is_in_no_error_and_no_text(tmp_path):
     profile = tmp_path / "mine.yml"
     profile.write_text("milvus:\n  token: [root, hunter2]\n")

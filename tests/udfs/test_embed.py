@@ -94,6 +94,35 @@ def test_bfloat16_gives_float32_vectors_close_to_the_exact_ones(model):
     assert (vectors * model.embed(TEXTS)).sum(axis=1).min() > 0.99
 
 
+def test_int8_gives_vectors_close_to_the_exact_ones_whatever_stands_beside_them(model):
+    quantised = Embedder(MODEL.path, replace(COMPUTE, dtype="int8"))
+    vectors = quantised.embed(TEXTS)
+    cosines = (vectors * model.embed(TEXTS)).sum(axis=1)
+    # Of words and of no words; whole passages come nearer.
+    assert 0.97 < cosines.min() < 0.9999
+    assert cosines[TEXTS.index("Parents have twelve weeks of leave.")] > 0.99
+    alone = np.concatenate([quantised.embed([text]) for text in TEXTS])
+    np.testing.assert_allclose(alone, vectors, atol=1e-5)
+
+
+def test_int8_is_refused_where_it_cannot_be_computed(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "mpnet"}))
+    with pytest.raises(EmbeddingError, match=r"cannot be computed in int8 on the device cpu.*model\.dtype"):
+        Embedder(str(tmp_path), Compute("cpu", "int8"))
+    with pytest.raises(EmbeddingError, match="int8 on the device mps"):
+        Embedder(MODEL.path, Compute("mps", "int8"))
+
+
+def test_int8_chooses_the_cpu(monkeypatch):
+    monkeypatch.setattr("lakevec.udfs.embed.best_device", lambda: "cuda")
+    assert Embedder(MODEL.path, Compute(None, "int8")).device == "cpu"
+
+
+def test_batches_are_as_large_as_the_device_likes_unless_somebody_says_it():
+    assert Embedder(MODEL.path, Compute("cpu")).batch_tokens == 1_024
+    assert Embedder(MODEL.path, Compute("cpu", batch_tokens=300)).batch_tokens == 300
+
+
 def test_batches_stay_within_the_padded_tokens():
     assert list(batches_of(np.array([20, 9, 4, 4, 3]), 12)) == [(0, 1), (1, 2), (2, 5)]
     assert list(batches_of(np.array([], np.int64), 12)) == []
