@@ -3,8 +3,9 @@ and Daft to Parquet (which is searchable by nobody).
 
 The text files of LAKEVEC_BENCH_FOLDER (unset: of the sample), so many of them as LAKEVEC_BENCH_FILES says, such as
 "60 240"; more than there are come again, with another first line. Same model, passages of 256 tokens at most, an
-overlap of 32, no index beyond FLAT. LAKEVEC_BENCH_PEERS names who takes part, in interleaved rounds. Then the
-same once more with nothing new, and with one file changed.
+overlap of 32, no index beyond FLAT. LAKEVEC_BENCH_PEERS names who takes part, in interleaved rounds;
+LAKEVEC_BENCH_DTYPE is lakevec's number format (unset: float32, as its peers have it). Then the same once more with
+nothing new, and with one file changed.
 """
 
 import os
@@ -23,6 +24,7 @@ from .peer import PEERS, Ran, environment, timed
 SIZES = [int(number) for number in os.environ.get("LAKEVEC_BENCH_FILES", "60").split()]
 NAMES = os.environ.get("LAKEVEC_BENCH_PEERS", "langchain daft").split()
 ROUNDS = int(os.environ.get("LAKEVEC_BENCH_ROUNDS", "3"))
+DTYPE = os.environ.get("LAKEVEC_BENCH_DTYPE", "float32")
 TURNS = ("first", "nothing new", "one changed")
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(3 * 3600)]
@@ -66,13 +68,14 @@ def test_files_to_searchable(new_lakehouse, tmp_path, count, keep):
                     change_one(lakehouse.source)
                 found[name][turn].append(timed(command))
             sizes[name] = size_of(name, lakehouse, found[name]["first"][-1])
-    keep({"files": count, "sizes": sizes, **{turn: figures(turn, found, sizes) for turn in TURNS}})
+    keep({"files": count, "dtype": DTYPE, "sizes": sizes, **{turn: figures(turn, found, sizes) for turn in TURNS}})
 
 
 def command_of(name: str, lakehouse, place: Path) -> list[str | Path]:
     settings, model = lakehouse.settings, find_model(lakehouse.settings.model.name).path
     if name == "lakevec":
-        said = [*lakehouse.options, "--set", "index.type=FLAT", "--set", "mlflow.experiment="]
+        more = ("index.type=FLAT", "mlflow.experiment=", f"model.dtype={DTYPE}")
+        said = [*lakehouse.options, *(word for setting in more for word in ("--set", setting))]
         return [sys.executable, "-m", "lakevec.jobs.cli", "--json", *said, "run", "--once"]
     if name == "langchain":
         program, target = "index_with_langchain.py", [settings.milvus.uri, settings.milvus.collection]
