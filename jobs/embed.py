@@ -13,9 +13,10 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from ..udfs.embed import with_vectors
+from .errors import ConfigurationError
 from .flow import Flow, turn
 from .lake.changes import Keys, apply, keys_of, last_changes, named, reconcile, without_parent
-from .lake.gpus import device_of_task, profile_of_tasks, tasks_per_gpu
+from .lake.gpus import GPUS_OF_TASK, asks_for_gpus, device_of_task, profile_of_tasks, tasks_per_gpu
 from .lake.known_texts import KnownTexts
 from .lake.lake import Lake
 from .lake.ranges import range_of
@@ -222,6 +223,13 @@ def hash_at(place: int) -> str:
 def embedding(lake: Lake, settings: Settings) -> Callable[[DataFrame], DataFrame]:
     """A transform from (content_hash, text) to (content_hash, vector); the model loads once per Python worker."""
     spark, model, compute = lake.tables.spark, lake.model, settings.compute
+    if lake.quantised:
+        compute = replace(compute, dtype=lake.quantised)
+        if asks_for_gpus(spark, settings.gpu.tasks):
+            raise ConfigurationError(
+                f"This lake's vectors are in {lake.quantised}, which is computed on CPUs, but Spark gives GPUs to its "
+                f"tasks: unset gpu.tasks and {GPUS_OF_TASK}."
+            )
     profile = profile_of_tasks(spark, settings.gpu.tasks)
     share = compute.memory_fraction / tasks_per_gpu(spark, settings.gpu.tasks)
 

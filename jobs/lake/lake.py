@@ -1,14 +1,16 @@
-"""One lake: its tables, and what was settled when it was made (model, chunking, granularity)."""
+"""One lake: its tables, and what was settled when it was made (model, quantisation, chunking, granularity)."""
 
 import uuid
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from pyspark.sql import SparkSession
 
+from ...udfs.bert import is_bert
 from ...udfs.chunk import Chunking, ChunkingError, check_chunking
-from ...udfs.model import Model, ModelNotFound, find_model
+from ...udfs.model import INT8, Model, ModelNotFound, find_model
 from ..errors import ConfigurationError
 from ..settings import Granularity, Settings
 from .migration import bring_up_to_date, check_is_new, migrate, needed, state
@@ -28,6 +30,8 @@ class Lake:
     model: Model
     chunking: Chunking
     granularity: Granularity
+    # The number format of its vectors where that leaves them near to the exact ones, but not the same.
+    quantised: str | None = None
 
     def checkpoint(self, stage: str) -> str:
         return f"{self.tables.path}/_checkpoints/{stage}"
@@ -38,7 +42,7 @@ def open_lake(spark: SparkSession, settings: Settings, create: bool = False, hel
 
     held: the stages whose locks the caller has (lock.py): a writer, for which tables of an older lakevec
     are brought up to date; readers are told to let one do it.
-    Model, chunking and granularity are recorded when it is made. An explicit other value is a
+    Model, quantisation, chunking and granularity are recorded when it is made. An explicit other value is a
     ConfigurationError; one that nobody set follows the lake.
     """
     tables = LakeTables(spark, lake_path(settings), settings.lake.catalog_schema)
@@ -60,6 +64,7 @@ def open_lake(spark: SparkSession, settings: Settings, create: bool = False, hel
         model,
         recorded_chunking(settings, recorded, model),
         recorded_granularity(settings, recorded),
+        recorded_quantisation(settings, recorded),
     )
 
 
@@ -67,13 +72,17 @@ def make_lake(tables: LakeTables, settings: Settings) -> Lake:
     model = known_model(settings.model.name)
     chunking = Chunking(settings.chunk.strategy, settings.chunk.tokens, settings.chunk.overlap)
     checked(chunking, model)
-    lake = Lake(tables, uuid.uuid4().hex[:16], model, chunking, settings.partition.granularity)
+    quantised = INT8 if settings.model.dtype == INT8 else None
+    if quantised and not is_bert(Path(model.path)):
+        raise ConfigurationError(f"model.dtype is int8, which only a BERT is computed in, and {model.name} is none.")
+    lake = Lake(tables, uuid.uuid4().hex[:16], model, chunking, settings.partition.granularity, quantised)
     recorded = {
         "lakevec.lake_id": lake.lake_id,
         "lakevec.model_name": model.name,
         "lakevec.model_id": model.id,
         "lakevec.chunking": chunking.id,
         "lakevec.granularity": lake.granularity,
+        "lakevec.quantised": quantised or "",
     }
     # `embeddings` comes last: once it is there, all are.
     others = [table for table in TABLES if table is not EMBEDDINGS]
@@ -120,6 +129,14 @@ def recorded_granularity(settings: Settings, recorded: dict[str, str]) -> Granul
     if "partition.granularity" in settings.explicit and wanted != present:
         raise refusal("partition.granularity", wanted, present)
     return present  # pyright: ignore[reportReturnType]
+
+
+def recorded_quantisation(settings: Settings, recorded: dict[str, str]) -> str | None:
+    # Lakes of before int8 say nothing.
+    present, wanted = recorded.get("quantised") or None, settings.model.dtype
+    if "model.dtype" in settings.explicit and (wanted == INT8) != (present == INT8):
+        raise refusal("model.dtype", wanted, present or "vectors that are not quantised")
+    return present
 
 
 def refusal(setting: str, wanted: object, present: object) -> ConfigurationError:

@@ -108,7 +108,12 @@ def test_a_failure_is_status_1_and_one_json_object(lakehouse, lakevec):
 
 @pytest.mark.parametrize(
     ("setting", "wanted"),
-    [("partition.granularity", "day"), ("chunk.strategy", "fixed"), ("chunk.overlap", "7")],
+    [
+        ("partition.granularity", "day"),
+        ("chunk.strategy", "fixed"),
+        ("chunk.overlap", "7"),
+        ("model.dtype", "int8"),
+    ],
 )
 def test_a_lake_keeps_what_it_was_made_with(lakehouse, lakevec, setting, wanted):
     lakehouse.run(("ingest",))

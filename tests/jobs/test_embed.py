@@ -1,12 +1,19 @@
+from dataclasses import replace
+
+import numpy as np
 import pytest
 from lakevec.jobs.embed import HASH_RANGES, Pieces, embed_missing, embeddings_of, hash_at
+from lakevec.jobs.errors import ConfigurationError
 from lakevec.jobs.flow import Flow
 from lakevec.jobs.lake.changes import keys_of
 from lakevec.jobs.lake.known_texts import KnownTexts
-from lakevec.jobs.lake.tables import VECTORS, LakeTables
+from lakevec.jobs.lake.lake import open_lake
+from lakevec.jobs.lake.tables import CHUNKS, EMBEDDINGS, VECTORS, LakeTables
 from lakevec.jobs.progress import Progress
-from lakevec.jobs.settings import Pipeline
+from lakevec.jobs.settings import Model, Pipeline
+from lakevec.udfs.embed import Embedder
 from lakevec.udfs.keys import content_hash
+from lakevec.udfs.model import Compute
 from pyspark.errors import PySparkException
 from pyspark.sql import functions as F
 
@@ -69,6 +76,43 @@ def test_a_piece_that_was_embedded_is_known_where_the_micro_batch_is_begun_again
     embed_all()
 
     assert lakehouse.rows(VECTORS, "content_hash") == sorted((content_hash(text),) for text in texts)
+
+
+def test_vectors_of_a_lake_in_int8_are_in_int8_whether_or_not_a_later_run_says_so(new_lakehouse, tmp_path, monkeypatch):
+    lakehouse = new_lakehouse(tmp_path, "model.dtype=int8", f"lake.path={tmp_path}/made-in-int8")
+    lakehouse.write("leave.md", "Parents have twelve weeks of leave.")
+    lakehouse.run(("ingest", "chunk", "embed"))
+    nobody_says = lakehouse.settings.model_copy(
+        update={"model": Model(), "explicit": lakehouse.settings.explicit - {"model.dtype"}}  # pyright: ignore[reportCallIssue]
+    )
+    lakehouse = replace(lakehouse, settings=nobody_says)
+    lakehouse.write("travel.md", "Trains are booked by the office.")
+    lakehouse.run(("ingest", "chunk", "embed"))
+    written = {text: np.array(vector) for text, vector in lakehouse.rows(EMBEDDINGS, "text", "vector")}
+    assert len(written) == 2
+    prefixed = {row.text: row.prefix + row.text for row in lakehouse.lake().tables.read(CHUNKS).collect()}
+    exact, whole = (Embedder(lakehouse.lake().model.path, Compute("cpu", dtype)) for dtype in ("float32", "int8"))
+    for text, vector in written.items():
+        np.testing.assert_allclose(vector, whole.embed([prefixed[text]])[0], atol=1e-5)
+        assert 0.98 < vector @ exact.embed([prefixed[text]])[0] < 0.9999
+    with pytest.raises(ConfigurationError, match=r"model\.dtype is bfloat16, but this lake was made with int8"):
+        open_lake(
+            lakehouse.spark,
+            lakehouse.settings.model_copy(
+                update={"model": Model(dtype="bfloat16"), "explicit": nobody_says.explicit | {"model.dtype"}}  # pyright: ignore[reportCallIssue]
+            ),
+        )
+    lakehouse.write("sickness.md", "A doctor's note is due on the third day.")
+    monkeypatch.setattr("lakevec.jobs.embed.asks_for_gpus", lambda spark, tasks: True)
+    with pytest.raises(ConfigurationError, match=r"int8, which is computed on CPUs, but Spark gives GPUs.*unset"):
+        lakehouse.run(("ingest", "chunk", "embed"))
+
+
+def test_a_model_that_is_no_bert_makes_no_lake_in_int8(new_lakehouse, tmp_path, monkeypatch):
+    lakehouse = new_lakehouse(tmp_path, "model.dtype=int8", f"lake.path={tmp_path}/made-in-int8")
+    monkeypatch.setattr("lakevec.jobs.lake.lake.is_bert", lambda folder: False)
+    with pytest.raises(ConfigurationError, match=r"only a BERT is computed in, and all-MiniLM-L6-v2 is none"):
+        lakehouse.run(("ingest",))
 
 
 def test_a_chunk_without_a_vector_is_an_error_that_names_it(spark):

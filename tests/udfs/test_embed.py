@@ -172,7 +172,7 @@ def test_rows_get_their_vectors_in_place_of_their_texts(model):
 
 
 def test_texts_of_several_batches_are_sorted_and_embedded_together(model, monkeypatch):
-    monkeypatch.setattr("lakevec.udfs.embed.WINDOW_ROWS", {"cpu": 4})
+    monkeypatch.setattr(model, "window_rows", 4)
     embedded, tokenise = [], model.tokenise
     monkeypatch.setattr(model, "tokenise", lambda texts: embedded.append(len(texts)) or tokenise(texts))
     table = with_vectors_of([["leave"] * rows for rows in (1, 2, 7, 1, 0)])

@@ -34,5 +34,5 @@ passages = (
     .with_column("vector", embed_text(col("text"), provider="transformers", model=model))
 )
 passages.select("path", "text", "vector").write_parquet(target)
-lengths = daft.read_parquet(f"{target}/*.parquet").select(col("text").length_bytes()).to_pydict()["text"]
+lengths = daft.read_parquet(f"{target}/*.parquet").select(col("text").length()).to_pydict()["text"]
 print(json.dumps({"passages": len(lengths), "characters": sum(lengths)}))
