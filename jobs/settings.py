@@ -94,7 +94,7 @@ class Model(Section):
     batch_tokens: int | None = Field(
         None,
         ge=256,
-        description="Padded tokens that go through the model at a time; unset: 1,024 on a CPU, 131,072 on a GPU",
+        description="Padded tokens that go through the model at a time; unset: 512 on a CPU, 131,072 on a GPU",
     )
 
     @field_validator("dtype")

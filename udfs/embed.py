@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Where nobody says otherwise. On a CPU larger batches leave its caches. Passages of PEPs on one core with AVX-512, in
-# one process, best of three: float32 23.9 texts a second with 1,024, 22.2 with 4,096; int8 40.0 and 32.2.
-BATCH_TOKENS = {"cpu": 1_024, "cuda": 131_072, "mps": 4_096}
+# Where nobody says otherwise. On a CPU larger batches leave its caches: 300 passages of PEPs in two processes took int8
+# 4.1 to 4.9 s with 512, 4.1 to 5.7 with 1,024; one process with 4,096 a quarter more than that. float32 does not mind.
+BATCH_TOKENS = {"cpu": 512, "cuda": 131_072, "mps": 4_096}
 
 # So many texts at least, where there are so many, are sorted by length and embedded together; fewer where
 # they are long.

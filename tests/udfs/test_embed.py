@@ -119,7 +119,7 @@ def test_int8_chooses_the_cpu(monkeypatch):
 
 
 def test_batches_are_as_large_as_the_device_likes_unless_somebody_says_it():
-    assert Embedder(MODEL.path, Compute("cpu")).batch_tokens == 1_024
+    assert Embedder(MODEL.path, Compute("cpu")).batch_tokens == 512
     assert Embedder(MODEL.path, Compute("cpu", batch_tokens=300)).batch_tokens == 300
 
 
