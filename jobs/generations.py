@@ -55,6 +55,7 @@ def builds(mirror: Mirror, index: VectorIndex, made: Iterable[PartitionRow]) -> 
         "index_type": index.type,
         **{f"index_{name}": value for name, value in index.build.items()},
         "model_id": mirror.lake.model.id,
+        "quantised": mirror.lake.quantised or "no",
         "table": f"{tables.catalog_schema}.embeddings" if tables.catalog_schema else f"{tables.path}/embeddings",
         "version": mirror.version,
     }

@@ -219,6 +219,7 @@ def described(
     tags = {
         "milvus": str(client.get_server_version()),
         "model_id": lake.model.id,
+        "quantised": lake.quantised or "no",
         "seed": str(seed),
         "lake": lake.lake_id,
         **surroundings(),

@@ -210,6 +210,7 @@ def test_a_range_of_which_much_changed_is_built_anew_while_readers_see_all_of_it
     ]
     assert not list((bench.folder / "staging").iterdir())
     [run] = build_runs(bench)
+    assert run.data.params["quantised"] == "no"
     assert (run.data.params["range"], run.data.params["generation"], run.data.metrics["rows"]) == ("2024", "2", 40)
 
 

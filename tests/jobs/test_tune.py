@@ -154,7 +154,7 @@ def test_a_sweep_measures_logs_and_chooses_and_leaves_nothing_behind(embedded, t
     assert len(inputs) == 3
     [source] = [each for name, each in inputs.items() if name.startswith("questions ")]
     assert source == {"uri": str(questions)}
-    assert {"milvus", "model_id", "seed", "hardware", "git_commit"} <= parent.data.tags.keys()
+    assert {"milvus", "model_id", "quantised", "seed", "hardware", "git_commit"} <= parent.data.tags.keys()
     assert {file.path for file in mlflow.list_artifacts(parent.info.run_id)} == {
         "choice.yaml", "recall-memory.png", "recall-qps.png", "results.parquet", "skipped.json",
     }  # fmt: skip
