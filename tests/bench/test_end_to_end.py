@@ -10,6 +10,7 @@ nothing new, and with one file changed.
 
 import os
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -62,6 +63,8 @@ def test_files_to_searchable(new_lakehouse, tmp_path, count, keep):
             place.mkdir()
             lakehouse = new_lakehouse(place, "index.type=FLAT", "mlflow.experiment=")
             lakehouse.source.rmdir()
+            # A first run makes its lake, in its number format.
+            shutil.rmtree(place / "lake")
             write_corpus(files, count, lakehouse.source)
             command = command_of(name, lakehouse, place)
             for turn in TURNS:
