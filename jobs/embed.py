@@ -225,10 +225,10 @@ def embedding(lake: Lake, settings: Settings) -> Callable[[DataFrame], DataFrame
     spark, model, compute = lake.tables.spark, lake.model, settings.compute
     if lake.quantised:
         compute = replace(compute, dtype=lake.quantised)
-        if asks_for_gpus(spark, settings.gpu.tasks):
+        if compute.device not in (None, "cpu") or asks_for_gpus(spark, settings.gpu.tasks):
             raise ConfigurationError(
-                f"This lake's vectors are in {lake.quantised}, which is computed on CPUs, but Spark gives GPUs to its "
-                f"tasks: unset gpu.tasks and {GPUS_OF_TASK}."
+                f"This lake's vectors are in {lake.quantised}, which is computed on CPUs, but this run asks for GPUs: "
+                f"unset model.device, gpu.tasks and {GPUS_OF_TASK}."
             )
     profile = profile_of_tasks(spark, settings.gpu.tasks)
     share = compute.memory_fraction / tasks_per_gpu(spark, settings.gpu.tasks)

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Where nobody says otherwise. On a CPU larger batches leave its caches: 300 passages of PEPs in two processes took int8
-# 4.1 to 4.9 s with 512, 4.1 to 5.7 with 1,024; one process with 4,096 a quarter more than that. float32 does not mind.
+# Where nobody says otherwise. On a CPU larger batches leave its caches: in int8, 300 passages of PEPs in two processes
+# took 4.1 to 4.9 s with 512, 4.1 to 5.7 with 1,024; one core did 40 a second with 1,024, 32 with 4,096. float32 does
+# not mind.
 BATCH_TOKENS = {"cpu": 512, "cuda": 131_072, "mps": 4_096}
 
 # So many texts at least, where there are so many, are sorted by length and embedded together; fewer where

@@ -103,8 +103,12 @@ def test_vectors_of_a_lake_in_int8_are_in_int8_whether_or_not_a_later_run_says_s
             ),
         )
     lakehouse.write("sickness.md", "A doctor's note is due on the third day.")
+    on_gpu = nobody_says.model_copy(update={"model": Model(device="cuda")})  # pyright: ignore[reportCallIssue]
+    refusal = r"int8, which is computed on CPUs, but this run asks for GPUs: unset model\.device, gpu\.tasks"
+    with pytest.raises(ConfigurationError, match=refusal):
+        replace(lakehouse, settings=on_gpu).run(("ingest", "chunk", "embed"))
     monkeypatch.setattr("lakevec.jobs.embed.asks_for_gpus", lambda spark, tasks: True)
-    with pytest.raises(ConfigurationError, match=r"int8, which is computed on CPUs, but Spark gives GPUs.*unset"):
+    with pytest.raises(ConfigurationError, match=refusal):
         lakehouse.run(("ingest", "chunk", "embed"))
 
 
