@@ -259,16 +259,22 @@ def size(
     per_document: Annotated[float, typer.Option(min=0.001, help="Passages of a document.")] = 10.0,
     kilobytes: Annotated[float, typer.Option(min=0, help="Size of a document's file.")] = 100.0,
     hours: Annotated[float, typer.Option(min=0.01, help="Time for all of it.")] = 24.0,
+    core_rate: Annotated[float | None, typer.Option(min=0.01, help="Tokens a second that a core embeds.")] = None,
+    gpu_rate: Annotated[float | None, typer.Option(min=0.01, help="Tokens a second that a GPU embeds.")] = None,
 ) -> None:
     """What an index of so many passages asks for: executors, GPUs, Milvus memory, partitions. Starts nothing."""
     invocation: Invocation = context.obj
     with failures_told(invocation):
-        from .size import Demand, index_type, whole_number
+        from .size import Demand, Rates, index_type, whole_number
         from .size import size as compute
 
         wanted = whole_number(chunks, "--chunks")
         demand = Demand(wanted, dim, index_type(index), tokens, per_document, kilobytes, hours)
-        invocation.answer(compute(demand), print_size)
+        rates = Rates(
+            embed_tokens_per_core=core_rate or Rates.embed_tokens_per_core,
+            embed_tokens_per_gpu=gpu_rate or Rates.embed_tokens_per_gpu,
+        )
+        invocation.answer(compute(demand, rates), print_size)
 
 
 @server_app.command("start")

@@ -13,14 +13,22 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from ..udfs.embed import with_vectors
+from ..udfs.model import Compute
 from .errors import ConfigurationError
 from .flow import Flow, turn
 from .lake.changes import Keys, apply, keys_of, last_changes, named, reconcile, without_parent
-from .lake.gpus import GPUS_OF_TASK, asks_for_gpus, device_of_task, profile_of_tasks, tasks_per_gpu
+from .lake.gpus import (
+    GPUS_OF_TASK,
+    asks_for_gpus,
+    device_of_task,
+    embedding_tasks,
+    profile_of_tasks,
+    tasks_per_gpu,
+)
 from .lake.known_texts import KnownTexts
 from .lake.lake import Lake
 from .lake.ranges import range_of
-from .lake.session import materialised, parallel_tasks, workers_of_their_own
+from .lake.session import materialised, workers_of_their_own
 from .lake.stream import StreamEndedError, work_off
 from .lake.tables import CHUNKS, EMBEDDINGS, VECTORS
 from .progress import Progress
@@ -63,7 +71,7 @@ def embed(lake: Lake, settings: Settings, progress: Progress, flow: Flow | None 
     done = Embedded()
     if flow:
         flow.outcomes["embed"] = done
-    pieces = Pieces(settings.embed.piece_seconds, parallel_tasks(lake.tables.spark))
+    pieces = Pieces(settings.embed.piece_seconds, embedding_tasks(lake.tables.spark, settings.gpu.tasks))
     known = KnownTexts(lake.tables, lake.model.id)
 
     def handle(feed: DataFrame, known_until: int) -> None:
@@ -189,7 +197,7 @@ def model_workers(lake: Lake) -> AbstractContextManager[None]:
 
 def keep_loaded(lake: Lake, settings: Settings, progress: Progress, flow: Flow) -> None:
     """Load the model before the first text comes, and keep it: Spark ends workers that rest for a minute."""
-    tasks = parallel_tasks(lake.tables.spark)
+    tasks = embedding_tasks(lake.tables.spark, settings.gpu.tasks)
     to_vectors = embedding(lake, settings)
     while not flow.stopping.is_set():
         with model_workers(lake):
@@ -222,14 +230,7 @@ def hash_at(place: int) -> str:
 
 def embedding(lake: Lake, settings: Settings) -> Callable[[DataFrame], DataFrame]:
     """A transform from (content_hash, text) to (content_hash, vector); the model loads once per Python worker."""
-    spark, model, compute = lake.tables.spark, lake.model, settings.compute
-    if lake.quantised:
-        compute = replace(compute, dtype=lake.quantised)
-        if compute.device not in (None, "cpu") or asks_for_gpus(spark, settings.gpu.tasks):
-            raise ConfigurationError(
-                f"This lake's vectors are in {lake.quantised}, which is computed on CPUs, but this run asks for GPUs: "
-                f"unset model.device, gpu.tasks and {GPUS_OF_TASK}."
-            )
+    spark, model, compute = lake.tables.spark, lake.model, compute_of(lake, settings)
     profile = profile_of_tasks(spark, settings.gpu.tasks)
     share = compute.memory_fraction / tasks_per_gpu(spark, settings.gpu.tasks)
 
@@ -241,6 +242,19 @@ def embedding(lake: Lake, settings: Settings) -> Callable[[DataFrame], DataFrame
         return texts.mapInArrow(embedded, WITH_VECTORS, profile=profile)
 
     return transform
+
+
+def compute_of(lake: Lake, settings: Settings) -> Compute:
+    """What the lake's vectors are computed on, and how. Raises ConfigurationError where GPUs are to compute int8."""
+    if not lake.quantised:
+        return settings.compute
+    compute = replace(settings.compute, dtype=lake.quantised)
+    if compute.device not in (None, "cpu") or asks_for_gpus(lake.tables.spark, settings.gpu.tasks):
+        raise ConfigurationError(
+            f"This lake's vectors are in {lake.quantised}, which is computed on CPUs, but this run asks for GPUs: "
+            f"unset model.device, gpu.tasks and {GPUS_OF_TASK}."
+        )
+    return compute
 
 
 def vectors_for(lake: Lake, keys: Keys) -> DataFrame:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 from .chunk import chunk
-from .embed import embed
+from .embed import compute_of, embed
 from .guard import guard_of
 from .ingest import ingest
 from .lake.freshness import Freshness, RunMetrics
@@ -110,6 +110,9 @@ def opened(settings: Settings, stages: tuple[str, ...], progress: Progress, is_l
         progress.log("run.starting", stages=" ".join(stages), lake=lake_path(settings))
         # Spark before Milvus: its JVM is a fork of this process, which should not speak gRPC by then.
         lake = open_lake(spark_session(settings.spark), settings, "ingest" in stages, held=stages)
+        if "embed" in stages:
+            # Not after the stages before it.
+            compute_of(lake, settings)
         # A server needs its time to come up: let it, while the first stages work.
         opening = starter.submit(stack.enter_context, milvus_for(settings)) if "load" in stages else None
         yield Work(lake, RunMetrics(lake.tables), staging_for(settings), opening)

@@ -116,7 +116,8 @@ class Gpu(Section):
     tasks: int | None = Field(
         None,
         ge=1,
-        description="Embedding tasks that share one GPU; unset: as many as spark.task.resource.gpu.amount says",
+        description="Embedding tasks that share one GPU; on one machine, how many embed at once; unset: as many as "
+        "Spark's settings allow",
     )
 
 

@@ -24,6 +24,8 @@ SERVER = (2, 6, 0)
 BYTES_PER_TOKEN = 4
 BYTES_OF_NUMBER = 4
 CORES_PER_EXECUTOR = 8
+# Of the model whose speed is in Rates.
+RATED_DIMENSION = 384
 # tests/bench/test_sizing.py, a million rows of 384 numbers, IVF_SQ8: what the server answered with, over what is
 # computed here (1.66 and 1.17 GB); and what it had above that while it loaded and built, over the vectors of the rows
 # that are built at a time (1.12 and 1.54 GB).
@@ -65,9 +67,10 @@ class Demand:
 
 @dataclass(frozen=True)
 class Sizing:
-    """What it takes. core_hours: of each stage, embed on the CPU; gpu_hours: embed on GPUs instead. Within the hours:
-    executors, for all stages but embed, and gpus for embed, or cpu_executors for all of
-    them. memory_bytes: of Milvus, by index, fields, headroom and room to build included."""
+    """What it takes. core_hours: of each stage, embed on the CPU; gpu_hours: embed on GPUs instead. Within the hours,
+    one stage after the other: executors, for all stages but embed, and gpus for embed, or cpu_executors for all of
+    them. memory_bytes: of Milvus, by index, fields, headroom and room to build included. rates: what it is computed
+    from; is_own_rate: whether that of embedding is for vectors as long as these, or was given."""
 
     documents: int
     core_hours: Mapping[str, float]
@@ -78,6 +81,8 @@ class Sizing:
     partitions: int
     memory_bytes: Mapping[str, int]
     hours: float
+    rates: Rates
+    is_own_rate: bool
     cores_per_executor: int = CORES_PER_EXECUTOR
 
 
@@ -94,14 +99,16 @@ def size(demand: Demand, rates: Rates | None = None) -> Sizing:
     on_gpu = demand.chunks * demand.tokens / rates.embed_tokens_per_gpu
     within = demand.hours * 3600
     without_embed = sum(seconds.values()) - seconds["embed"]
+    # Of the time that there is, GPUs take at most half.
+    gpus = math.ceil(on_gpu / (within / 2))
     # `_default`, and one for a generation that is being built.
     partitions = min(math.ceil(demand.chunks / ROWS_PER_PARTITION), partition_limit(SERVER) - 2)
     return Sizing(
         documents,
         {stage: each / 3600 for stage, each in seconds.items()},
         on_gpu / 3600,
-        math.ceil(without_embed / within / CORES_PER_EXECUTOR),
-        math.ceil(on_gpu / within),
+        math.ceil(without_embed / (within - on_gpu / gpus) / CORES_PER_EXECUTOR),
+        gpus,
         math.ceil(sum(seconds.values()) / within / CORES_PER_EXECUTOR),
         partitions,
         {
@@ -109,6 +116,10 @@ def size(demand: Demand, rates: Rates | None = None) -> Sizing:
             for kind in dict.fromkeys((demand.index, *COMPARED))
         },
         demand.hours,
+        rates,
+        demand.dimension == RATED_DIMENSION
+        or rates.embed_tokens_per_core != Rates.embed_tokens_per_core
+        or rates.embed_tokens_per_gpu != Rates.embed_tokens_per_gpu,
     )
 
 

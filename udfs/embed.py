@@ -2,7 +2,7 @@
 
 import ctypes
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -98,11 +98,9 @@ class Embedder:
         import torch
 
         with torch.inference_mode():
-            vectors = [
-                part
-                for first, end in batches_of(given.tokens.lengths, self.batch_tokens)
-                for part in self.forward(given.tokens.slice(first, end))
-            ]
+            # Asked anew for each batch: one that the memory did not hold leaves smaller ones to the rest.
+            batches = batches_of(given.tokens.lengths, lambda: self.batch_tokens)
+            vectors = [part for first, end in batches for part in self.forward(given.tokens.slice(first, end))]
         return Begun(given.texts, given.order, vectors)
 
     def finish(self, begun: Begun) -> np.ndarray:
@@ -134,11 +132,11 @@ class Embedder:
         return self.forward(tokens.slice(0, half)) + self.forward(tokens.slice(half, len(tokens.lengths)))
 
 
-def batches_of(lengths: np.ndarray, batch_tokens: int) -> Iterator[tuple[int, int]]:
-    """Ranges of rows of at most batch_tokens tokens, padding included. lengths: longest first."""
+def batches_of(lengths: np.ndarray, batch_tokens: Callable[[], int]) -> Iterator[tuple[int, int]]:
+    """Ranges of rows of at most batch_tokens() tokens, padding included. lengths: longest first."""
     first = 0
     while first < len(lengths):
-        end = min(first + max(batch_tokens // int(lengths[first]), 1), len(lengths))
+        end = min(first + max(batch_tokens() // int(lengths[first]), 1), len(lengths))
         yield first, end
         first = end
 

@@ -68,5 +68,8 @@ def has_int8(device: "torch.device") -> bool:
     """Whether fast products of 8 bits are at hand: on x86 CPUs, where torch comes with oneDNN."""
     import torch
 
-    is_x86 = platform.machine().lower() in ("x86_64", "amd64")
-    return device.type == "cpu" and is_x86 and torch.backends.mkldnn.is_available()
+    return device.type == "cpu" and is_x86() and torch.backends.mkldnn.is_available()
+
+
+def is_x86() -> bool:
+    return platform.machine().lower() in ("x86_64", "amd64")

@@ -4,6 +4,8 @@ from pyspark import TaskContext
 from pyspark.resource import ResourceProfile, ResourceProfileBuilder, TaskResourceRequests
 from pyspark.sql import SparkSession
 
+from .session import parallel_tasks
+
 GPUS_OF_TASK = "spark.task.resource.gpu.amount"
 
 
@@ -13,9 +15,28 @@ def asks_for_gpus(spark: SparkSession, tasks: int | None) -> bool:
 
 
 def tasks_per_gpu(spark: SparkSession, tasks: int | None) -> int:
-    """How many tasks share one GPU. tasks: `gpu.tasks`; where it is None, Spark's own settings say it."""
-    amount = float(spark.conf.get(GPUS_OF_TASK, None) or 1)
-    return tasks or max(int(1 / amount), 1)
+    """How many tasks share one GPU. tasks: `gpu.tasks`; where it is None, Spark's own settings say it.
+
+    Where Spark schedules no GPUs, all tasks of a machine that embed take the first one that they find.
+    """
+    if tasks and profile_of_tasks(spark, tasks):
+        return tasks
+    if amount := spark.conf.get(GPUS_OF_TASK, None):
+        return max(int(1 / float(amount)), 1)
+    if is_one_machine(spark):
+        return embedding_tasks(spark, tasks)
+    return int(spark.conf.get("spark.executor.cores", None) or 1)
+
+
+def embedding_tasks(spark: SparkSession, tasks: int | None) -> int:
+    """How many tasks embed at once. tasks: `gpu.tasks`, which on one machine is their number."""
+    at_once = parallel_tasks(spark)
+    return min(tasks, at_once) if tasks and is_one_machine(spark) else at_once
+
+
+def is_one_machine(spark: SparkSession) -> bool:
+    """Whether tasks run in the driver's process, where Spark schedules no GPUs."""
+    return (spark.conf.get("spark.master", None) or "").startswith("local[")
 
 
 def profile_of_tasks(spark: SparkSession, tasks: int | None) -> ResourceProfile | None:

@@ -1,5 +1,6 @@
 """One lake: its tables, and what was settled when it was made (model, quantisation, chunking, granularity)."""
 
+import platform
 import uuid
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ from pyspark.sql import SparkSession
 
 from ...udfs.bert import is_bert
 from ...udfs.chunk import Chunking, ChunkingError, check_chunking
+from ...udfs.linear import is_x86
 from ...udfs.model import INT8, Model, ModelNotFound, find_model
 from ..errors import ConfigurationError
 from ..settings import Granularity, Settings
@@ -75,6 +77,10 @@ def make_lake(tables: LakeTables, settings: Settings) -> Lake:
     quantised = INT8 if settings.model.dtype == INT8 else None
     if quantised and not is_bert(Path(model.path)):
         raise ConfigurationError(f"model.dtype is int8, which only a BERT is computed in, and {model.name} is none.")
+    if quantised and not is_x86():
+        raise ConfigurationError(
+            f"model.dtype is int8, which needs x86 CPUs, and this machine is {platform.machine()}."
+        )
     lake = Lake(tables, uuid.uuid4().hex[:16], model, chunking, settings.partition.granularity, quantised)
     recorded = {
         "lakevec.lake_id": lake.lake_id,

@@ -30,8 +30,8 @@ def keep(request, capsys) -> Callable[[dict], None]:
         artifacts = (RESULTS / "artifacts").absolute().as_uri()
         experiment = found.experiment_id if found else client.create_experiment("bench", artifacts)
         run = client.create_run(experiment, run_name=name, tags=machine()).info.run_id
-        for key, value in flat(figures):
-            client.log_metric(run, key, value)
+        for key, value, step in flat(figures):
+            client.log_metric(run, key, value, step=step)
         client.log_artifact(run, str(file))
         client.set_terminated(run)
         with capsys.disabled():
@@ -51,13 +51,14 @@ def processor() -> str:
     return names[0].partition(":")[2].strip() if names else platform.processor()
 
 
-def flat(figures: dict, before: str = "") -> list[tuple[str, float]]:
-    """The numbers of nested figures, as MLflow's names allow them."""
+def flat(figures: dict, before: str = "", step: int = 0) -> list[tuple[str, float, int]]:
+    """The numbers of nested figures, as MLflow's names allow them; a list's places are steps."""
     found = []
     for key, value in figures.items():
         name = before + "".join(letter if letter.isalnum() or letter in "_-. " else "_" for letter in str(key))
-        if isinstance(value, dict):
-            found += flat(value, f"{name}/")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            found.append((name, float(value)))
+        for place, each in enumerate(value) if isinstance(value, list) else [(step, value)]:
+            if isinstance(each, dict):
+                found += flat(each, f"{name}/", place)
+            elif isinstance(each, int | float) and not isinstance(each, bool):
+                found.append((name, float(each), place))
     return found

@@ -23,6 +23,11 @@ def passages_of(model_path: str, otherwise: Path) -> list[str]:
     return np.random.default_rng(0).permutation(np.array(found, object)).tolist()
 
 
+def deciles_of_tokens(lengths: Iterable[int]) -> list[int]:
+    """Tokens of the shortest text, of those that a tenth, two tenths, ... of all do not exceed, and of the longest."""
+    return np.percentile(np.fromiter(lengths, int), range(0, 101, 10)).astype(int).tolist()
+
+
 def spread(values: Iterable[float]) -> dict[str, float]:
     values = list(values)
     figures = {"median": statistics.median(values), "min": min(values), "max": max(values), "n": len(values)}

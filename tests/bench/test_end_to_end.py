@@ -1,31 +1,33 @@
-"""Files to searchable passages, everything included: lakevec against LangChain's index() into the same Milvus server,
-and Daft to Parquet (which is searchable by nobody).
+"""Files to searchable passages: lakevec against LangChain's index() into the same Milvus server, and Daft to Parquet
+(which is searchable by nobody).
 
 The text files of LAKEVEC_BENCH_FOLDER (unset: of the sample), so many of them as LAKEVEC_BENCH_FILES says, such as
 "60 240"; more than there are come again, with another first line. Same model, passages of 256 tokens at most, an
-overlap of 32, no index beyond FLAT. LAKEVEC_BENCH_PEERS names who takes part, in interleaved rounds;
-LAKEVEC_BENCH_DTYPE is lakevec's number format (unset: float32, as its peers have it). Then the same once more with
-nothing new, and with one file changed.
+overlap of 32, no index beyond FLAT, nothing to MLflow; the server runs already, all else is started.
+LAKEVEC_BENCH_DTYPES are lakevec's number formats (unset: float32, as its peers have it), LAKEVEC_BENCH_PEERS names who
+takes part beside it, in interleaved rounds. Then the same once more with nothing new, and with one file changed.
 """
 
+import itertools
 import os
 import runpy
 import shutil
 import sys
 from pathlib import Path
 
+import pyarrow.dataset as ds
 import pytest
 from lakevec.jobs.lake.tables import CHUNKS
 from lakevec.udfs.model import find_model
-from pyspark.sql import functions as F
 
-from .passages import spread
+from .passages import deciles_of_tokens, spread
 from .peer import PEERS, Ran, environment, timed
 
 SIZES = [int(number) for number in os.environ.get("LAKEVEC_BENCH_FILES", "60").split()]
 NAMES = os.environ.get("LAKEVEC_BENCH_PEERS", "langchain daft").split()
 ROUNDS = int(os.environ.get("LAKEVEC_BENCH_ROUNDS", "3"))
-DTYPE = os.environ.get("LAKEVEC_BENCH_DTYPE", "float32")
+# lakevec in each number format.
+OURS = {f"lakevec, {dtype}": dtype for dtype in os.environ.get("LAKEVEC_BENCH_DTYPES", "float32").split()}
 TURNS = ("first", "nothing new", "one changed")
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(3 * 3600)]
@@ -54,8 +56,8 @@ def change_one(folder: Path) -> None:
 @pytest.mark.parametrize("count", SIZES)
 def test_files_to_searchable(new_lakehouse, tmp_path, count, keep):
     files = text_files(tmp_path / "sample")
-    found: dict[str, dict[str, list[Ran]]] = {name: {turn: [] for turn in TURNS} for name in ("lakevec", *NAMES)}
-    sizes: dict[str, dict[str, int]] = {}
+    found: dict[str, dict[str, list[Ran]]] = {name: {turn: [] for turn in TURNS} for name in (*OURS, *NAMES)}
+    passages: dict[str, int] = {}
     for number in range(ROUNDS):
         # In turns, so that no one always finds the files in the system's cache.
         for name in found if number % 2 == 0 else reversed(found):
@@ -71,14 +73,26 @@ def test_files_to_searchable(new_lakehouse, tmp_path, count, keep):
                 if turn == "one changed":
                     change_one(lakehouse.source)
                 found[name][turn].append(timed(command))
-            sizes[name] = size_of(name, lakehouse, found[name]["first"][-1])
-    keep({"files": count, "dtype": DTYPE, "sizes": sizes, **{turn: figures(turn, found, sizes) for turn in TURNS}})
+                if turn == "first":
+                    size = sum(file.stat().st_size for file in lakehouse.source.iterdir())
+                    passages[name] = passages_in(name, lakehouse, place, found[name][turn][-1])
+            if name in OURS:
+                lengths = [row[0] for row in lakehouse.lake().tables.read(CHUNKS).select("tokens").collect()]
+    keep(
+        {
+            "files": count,
+            "megabytes": round(size / 1e6, 2),
+            "deciles_of_tokens": deciles_of_tokens(lengths),
+            "passages": passages,
+            **{turn: figures(turn, found, passages) for turn in TURNS},
+        }
+    )
 
 
 def command_of(name: str, lakehouse, place: Path) -> list[str | Path]:
     settings, model = lakehouse.settings, find_model(lakehouse.settings.model.name).path
-    if name == "lakevec":
-        more = ("index.type=FLAT", "mlflow.experiment=", f"model.dtype={DTYPE}")
+    if name in OURS:
+        more = ("index.type=FLAT", "mlflow.experiment=", f"model.dtype={OURS[name]}")
         said = [*lakehouse.options, *(word for setting in more for word in ("--set", setting))]
         return [sys.executable, "-m", "lakevec.jobs.cli", "--json", *said, "run", "--once"]
     if name == "langchain":
@@ -87,19 +101,15 @@ def command_of(name: str, lakehouse, place: Path) -> list[str | Path]:
     return [environment(name), PEERS / "embed_with_daft.py", lakehouse.source, model, place / "parquet"]
 
 
-def size_of(name: str, lakehouse, first: Ran) -> dict[str, int]:
-    """Passages, and characters of what was embedded."""
-    if name != "lakevec":
-        return {key: first.answer[key] for key in ("passages", "characters")}
-    embedded = F.length(F.concat("prefix", "text"))
-    row = lakehouse.lake().tables.read(CHUNKS).agg(F.count("*"), F.sum(embedded)).first()
-    return {"passages": row[0], "characters": row[1]}
+def passages_in(name: str, lakehouse, place: Path, first: Ran) -> int:
+    if name in OURS:
+        return lakehouse.lake().tables.read(CHUNKS).count()
+    return first.answer["passages"] if name == "langchain" else ds.dataset(place / "parquet").count_rows()
 
 
-def figures(turn: str, found: dict[str, dict[str, list[Ran]]], sizes: dict[str, dict[str, int]]) -> dict:
-    """Seconds of each, and how many times as fast as each peer lakevec was, round by round; for the first turn by
-    passages and by characters, too, as each cuts its own."""
-    ours = found["lakevec"][turn]
+def figures(turn: str, found: dict[str, dict[str, list[Ran]]], passages: dict[str, int]) -> dict:
+    """Seconds of each, and in how many times the time of lakevec each peer did the same files, round by round; for the
+    first turn by passages, too, of which lakevec makes more."""
     told: dict = {
         name: {
             "seconds": spread(ran.seconds for ran in turns[turn]),
@@ -107,20 +117,14 @@ def figures(turn: str, found: dict[str, dict[str, list[Ran]]], sizes: dict[str, 
         }
         for name, turns in found.items()
     }
-    for name in found.keys() - {"lakevec"}:
-        theirs = found[name][turn]
-        pairs = list(zip(theirs, ours, strict=True))
-        ratios = {"seconds": spread(their.seconds / our.seconds for their, our in pairs)}
+    for ours, theirs in itertools.product(OURS, NAMES):
+        pairs = list(zip(found[ours][turn], found[theirs][turn], strict=True))
+        ratios = {
+            "seconds": spread(their.seconds / our.seconds for our, their in pairs),
+            "cpu_seconds": spread(their.cpu_seconds / our.cpu_seconds for our, their in pairs),
+        }
         if turn == "first":
-            more = {key: sizes["lakevec"][key] / sizes[name][key] for key in ("passages", "characters")}
-            ratios |= {
-                "passages_per_second": spread(more["passages"] * their.seconds / our.seconds for their, our in pairs),
-                "characters_per_second": spread(
-                    more["characters"] * their.seconds / our.seconds for their, our in pairs
-                ),
-                "characters_per_cpu_second": spread(
-                    more["characters"] * their.cpu_seconds / our.cpu_seconds for their, our in pairs
-                ),
-            }
-        told[f"times_{name}"] = ratios
+            more = passages[ours] / passages[theirs]
+            ratios["passages_per_second"] = spread(more * their.seconds / our.seconds for our, their in pairs)
+        told[f"{ours}, to {theirs}"] = ratios
     return told

@@ -2,8 +2,7 @@
 
 Ten-page PDFs come every few seconds. What is measured is what a reader sees: the first moment at which
 the file's passages answer through the routes. Without a backlog first, then while 1,000 files are worked
-off. Memory of all the run's processes is sampled meanwhile. Writes freshness.json and freshness.png into
-LAKEVEC_BENCH_FOLDER (default: the test's own folder).
+off. Memory of all the run's processes is sampled meanwhile; freshness.png, beside the figures, draws it.
 """
 
 import json
@@ -22,6 +21,8 @@ from fpdf import FPDF
 from lakevec.jobs.vectors.connection import MilvusAddress, connect
 from lakevec.jobs.vectors.routes import read_routes
 from pymilvus import MilvusException
+
+from .conftest import RESULTS
 
 BACKLOG = int(os.environ.get("LAKEVEC_BENCH_BACKLOG", "1000"))
 NEW_FILES = int(os.environ.get("LAKEVEC_BENCH_NEW_FILES", "40"))
@@ -105,12 +106,7 @@ def median(memory: list[tuple[float, dict[str, float]]], name: str) -> int:
     return round(float(np.median([found[name] for _, found in memory])))
 
 
-@pytest.fixture
-def bench_folder(tmp_path) -> Path:
-    return Path(os.environ.get("LAKEVEC_BENCH_FOLDER", tmp_path))
-
-
-def test_a_new_file_is_soon_found(lakehouse, milvus, bench_folder, tmp_path, keep):
+def test_a_new_file_is_soon_found(lakehouse, milvus, tmp_path, keep):
     # Made before anything is measured: to write a thousand PDFs takes minutes.
     backlog = tmp_path / "backlog"
     backlog.mkdir()
@@ -182,10 +178,8 @@ def test_a_new_file_is_soon_found(lakehouse, milvus, bench_folder, tmp_path, kee
         },
         "cores": os.cpu_count(),
     }
-    bench_folder.mkdir(parents=True, exist_ok=True)
-    (bench_folder / "freshness.json").write_text(json.dumps(figures, indent=2) + "\n")
-    draw(without, with_backlog, memory, bench_folder / "freshness.png")
     keep(figures)
+    draw(without, with_backlog, memory, RESULTS / "freshness.png")
     assert len(with_backlog) == NEW_FILES
 
 

@@ -1,4 +1,4 @@
-"""What a run costs that finds nothing new, by the number of files: LAKEVEC_BENCH_FILES, such as "10000 100000".
+"""What a run costs that finds nothing new, by the number of files: LAKEVEC_BENCH_LISTED, such as "10000 100000".
 
 Vectors are synthetic, so that nothing is embedded; listing, Delta and Milvus are real.
 """
@@ -13,7 +13,7 @@ from lakevec.jobs.lake.tables import CHUNKS, VECTORS
 from lakevec.jobs.run import STAGES
 from pyspark.sql import functions as F
 
-SIZES = [int(number) for number in os.environ.get("LAKEVEC_BENCH_FILES", "10000").split()]
+SIZES = [int(number) for number in os.environ.get("LAKEVEC_BENCH_LISTED", "10000").split()]
 FILES_PER_FOLDER, ROUNDS = 1000, 5
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(3600)]

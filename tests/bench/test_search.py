@@ -1,7 +1,7 @@
 """Searches a second and their latency, at 1, 8 and 32 clients, against bare pymilvus with the same parameters.
 
-LAKEVEC_BENCH_ROWS synthetic unit vectors over four years, with the default index; one of them and its neighbourhood is
-what is asked for. lakevec reads the routes, chooses the ranges and gives hits with their places; pymilvus is told
+LAKEVEC_BENCH_ROWS synthetic vectors over four years, with the default index, asked by random ones; clients are threads
+of one process. lakevec reads the routes, chooses the ranges and gives hits with their places; pymilvus is told
 collection, partitions, filter and parameters by hand and asks for the same fields. Consistency Bounded for both.
 """
 

@@ -110,12 +110,21 @@ def test_vectors_of_a_lake_in_int8_are_in_int8_whether_or_not_a_later_run_says_s
     monkeypatch.setattr("lakevec.jobs.embed.asks_for_gpus", lambda spark, tasks: True)
     with pytest.raises(ConfigurationError, match=refusal):
         lakehouse.run(("ingest", "chunk", "embed"))
+    # Before the stages that come first did their part.
+    assert lakehouse.lake().tables.read(CHUNKS).count() == 2
 
 
 def test_a_model_that_is_no_bert_makes_no_lake_in_int8(new_lakehouse, tmp_path, monkeypatch):
     lakehouse = new_lakehouse(tmp_path, "model.dtype=int8", f"lake.path={tmp_path}/made-in-int8")
     monkeypatch.setattr("lakevec.jobs.lake.lake.is_bert", lambda folder: False)
     with pytest.raises(ConfigurationError, match=r"only a BERT is computed in, and all-MiniLM-L6-v2 is none"):
+        lakehouse.run(("ingest",))
+
+
+def test_a_machine_without_an_x86_cpu_makes_no_lake_in_int8(new_lakehouse, tmp_path, monkeypatch):
+    lakehouse = new_lakehouse(tmp_path, "model.dtype=int8", f"lake.path={tmp_path}/made-in-int8")
+    monkeypatch.setattr("platform.machine", lambda: "arm64")
+    with pytest.raises(ConfigurationError, match=r"int8, which needs x86 CPUs, and this machine is arm64"):
         lakehouse.run(("ingest",))
 
 

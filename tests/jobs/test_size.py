@@ -21,7 +21,10 @@ def test_hours_and_machines_follow_from_rates():
     assert found.gpu_hours == 0.1
     # 13 core hours in 10 hours are two cores, 113 are twelve.
     assert (found.executors, found.gpus, found.cpu_executors) == (1, 1, 2)
-    assert size(replace(DEMAND, hours=0.01), RATES).gpus == 10
+    # One stage after the other: GPUs take half of the time at most, the rest has what is left.
+    quick = size(replace(DEMAND, hours=0.2), RATES)
+    assert (quick.gpus, quick.executors) == (1, 17)
+    assert size(replace(DEMAND, hours=0.01), RATES).gpus == 20
     assert found.partitions == 4
 
 

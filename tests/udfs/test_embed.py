@@ -124,8 +124,8 @@ def test_batches_are_as_large_as_the_device_likes_unless_somebody_says_it():
 
 
 def test_batches_stay_within_the_padded_tokens():
-    assert list(batches_of(np.array([20, 9, 4, 4, 3]), 12)) == [(0, 1), (1, 2), (2, 5)]
-    assert list(batches_of(np.array([], np.int64), 12)) == []
+    assert list(batches_of(np.array([20, 9, 4, 4, 3]), lambda: 12)) == [(0, 1), (1, 2), (2, 5)]
+    assert list(batches_of(np.array([], np.int64), lambda: 12)) == []
 
 
 def test_a_batch_beyond_the_memory_is_halved_and_the_later_ones_are_smaller(model, monkeypatch):
@@ -141,9 +141,14 @@ def test_a_batch_beyond_the_memory_is_halved_and_the_later_ones_are_smaller(mode
     expected = model.embed(texts)
     fresh = Embedder(MODEL.path, COMPUTE)
     monkeypatch.setattr(fresh, "model", Stub(network, model_of_before))
+    # All in one batch, as the model would have it; then two batches of one window.
     np.testing.assert_allclose(fresh.embed(texts), expected, atol=1e-5)
     assert max(sizes) == 120
     assert fresh.batch_tokens <= 40
+    sizes.clear()
+    fresh.batch_tokens = 60
+    fresh.embed(texts)
+    assert [size for size in sizes if size > 40] == [60]
     sizes.clear()
     fresh.embed(texts)
     assert max(sizes) <= 40

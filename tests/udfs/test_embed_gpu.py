@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from lakevec.udfs.embed import Embedder, with_vectors
+from lakevec.udfs.embed import Embedder, embedder, with_vectors
 from lakevec.udfs.model import Compute, find_model
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
@@ -28,7 +28,7 @@ def test_vectors_are_those_of_a_cpu(exact, dtype, cosine):
 
 
 def test_windows_on_their_way_together_keep_their_order(exact, monkeypatch):
-    monkeypatch.setattr("lakevec.udfs.embed.WINDOW_ROWS", {"cuda": 100})
+    monkeypatch.setattr(embedder(MODEL, GPU), "window_rows", 100)
     batches = pa.table({"text": TEXTS}).to_batches(max_chunksize=70)
     vectors = pa.Table.from_batches(with_vectors(iter(batches), MODEL, GPU))["vector"]
     assert (np.vstack(vectors.to_pylist()) * exact).sum(axis=1).min() > 0.999

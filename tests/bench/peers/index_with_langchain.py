@@ -31,4 +31,4 @@ store = Milvus(
 manager = SQLRecordManager(collection, db_url=f"sqlite:///{records}")
 manager.create_schema()
 done = index(passages, manager, store, cleanup="full", source_id_key="source")
-print(json.dumps({"passages": len(passages), "characters": sum(len(each.page_content) for each in passages), **done}))
+print(json.dumps({"passages": len(passages), **done}))

@@ -3,11 +3,12 @@
 import json
 import sys
 import time
-from types import SimpleNamespace
 
 import pyarrow as pa
 from lakevec.jobs import embed
 from lakevec.jobs.lake.gpus import device_of_task
+from lakevec.jobs.lake.lake import Lake
+from lakevec.jobs.lake.tables import LakeTables
 from lakevec.jobs.settings import load_settings
 from pyspark.sql import SparkSession
 
@@ -56,7 +57,8 @@ spark = (
 embed.with_vectors = at_work
 settings = load_settings(overrides=["gpu.tasks=2", "model.device=cpu"])
 texts = spark.range(0, 8, 1, 8).selectExpr("string(id) AS content_hash", "'text' AS text")
-vectors_of = embed.embedding(SimpleNamespace(tables=SimpleNamespace(spark=spark), model=None), settings)
+lake = Lake(LakeTables(spark, ""), "", model=None, chunking=None, granularity="year")
+vectors_of = embed.embedding(lake, settings)
 # The first job starts the Python workers.
 texts.mapInArrow(parsing, "content_hash string").collect()
 seen = {

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pyspark
 import pytest
+from lakevec.jobs.lake.gpus import embedding_tasks, tasks_per_gpu
+from lakevec.jobs.lake.session import parallel_tasks
 
 WORK = Path(__file__).with_name("gpu_work.py")
 SPARK_HOME = Path(pyspark.__file__).parent
@@ -57,6 +59,12 @@ def master(tmp_path, discovery):
             process.terminate()
         for process in started:
             process.wait(30)
+
+
+def test_tasks_of_one_machine_share_its_gpu(spark):
+    assert tasks_per_gpu(spark, None) == embedding_tasks(spark, None) == parallel_tasks(spark) == 2
+    assert tasks_per_gpu(spark, 1) == embedding_tasks(spark, 1) == 1
+    assert embedding_tasks(spark, 9) == 2
 
 
 @pytest.mark.slow
