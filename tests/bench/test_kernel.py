@@ -122,7 +122,12 @@ def test_kernel(name, passages, keep):
         "lowest_cosine": float((embedder.embed(few[:512]) * exact).sum(axis=1).min()),
         "texts_per_second": {key: spread([each[key] for each in rounds]) for key in ways},
         "lakevec_tokens_per_second": round(statistics.median(each["lakevec"] for each in rounds) * lengths.mean()),
-        "ratio_to": {key: spread([each["lakevec"] / each[key] for each in rounds]) for key in ways if key != "lakevec"},
+        "ratios": {
+            f"{ours} to {other}": spread([each[ours] / each[other] for each in rounds])
+            for ours in ("lakevec", "lakevec_float32")
+            for other in ways
+            if ours in ways and other not in ("lakevec", ours)
+        },
     }
     keep(report)
     # Judged collections tell more of what is not exact (test_quality.py).
