@@ -89,20 +89,20 @@ class Bert:
         for layer in self.layers:
             query, key, value = layer.qkv(hidden).unflatten(1, (3, self.heads, -1)).unbind(1)
             seen = self.attention(query, key, value, texts.lengths, starts).flatten(1)
-            hidden = layer.out_norm(layer.out(seen) + hidden)
-            hidden = layer.down_norm(layer.down(self.activated(layer.up, hidden)) + hidden)
+            # In place, as in `activated`: a new tensor costs a CPU more than what is computed into it.
+            hidden = layer.out_norm(layer.out(seen).add_(hidden))
+            hidden = layer.down_norm(layer.down(self.activated(layer.up, hidden)).add_(hidden))
         if self.pooling == "cls":
             return hidden[starts[:-1].long()].float()
         return torch.segment_reduce(hidden.float(), "mean", offsets=starts.long())
 
     def activated(self, up: Linear | Int8Linear, hidden: "torch.Tensor") -> "torch.Tensor":
         import torch
-        from torch.nn.functional import gelu
 
         if self.by_flash and isinstance(up, Linear):
             # GELU in the product's epilogue, by tanh: below the rounding of 16 bits.
             return torch.ops.aten._addmm_activation(up.bias, hidden, up.weight.t(), use_gelu=True)
-        return gelu(up(hidden))
+        return torch.ops.aten.gelu_(up(hidden))
 
     def attention(
         self,

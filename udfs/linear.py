@@ -54,9 +54,10 @@ class Int8Linear:
         # Two passes: torch's function for both ends takes five times as long along short rows.
         least = rows.amin(1, keepdim=True)
         width = (rows.amax(1, keepdim=True) - least).clamp_min_(1e-20)
-        rate = ROW_LEVELS / width
-        # Cutting off what is behind the point rounds numbers that are not below zero.
-        whole = torch.addcmul(0.5 - least * rate, rows, rate).to(torch.uint8)
+        # Cutting off what is behind the point rounds numbers that are not below zero. (In one step, which torch has
+        # too, it takes three times as long along rows.)
+        half = width * (0.5 / ROW_LEVELS)
+        whole = torch.sub(rows, least - half).mul_(ROW_LEVELS / width).to(torch.uint8)
         plain = (None, 1.0, 0, torch.float32, "none", [], "")
         made = torch.ops.onednn.qlinear_pointwise(
             whole, 1 / ROW_LEVELS, 0, self.weight, self.scales, self.zeros, *plain
