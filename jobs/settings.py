@@ -87,7 +87,7 @@ class Model(Section):
         "all-MiniLM-L6-v2",
         description="The packaged all-MiniLM-L6-v2, a local folder, or a name on a model hub",
     )
-    device: str | None = Field(None, description="cpu, cuda, cuda:1, mps; unset: the best there is")
+    device: str | None = Field(None, description="cpu, cuda, cuda:1, mps; unset: the best there is, in int8 the CPU")
     dtype: Literal["float32", "bfloat16", "float16", "int8"] = Field(
         "float32", description="Number format of the computation; bfloat16 or float16 for GPUs, int8 for CPUs"
     )
