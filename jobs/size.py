@@ -70,7 +70,7 @@ class Sizing:
     """What it takes. core_hours: of each stage, embed on the CPU; gpu_hours: embed on GPUs instead. Within the hours,
     one stage after the other: executors, for all stages but embed, and gpus for embed, or cpu_executors for all of
     them. memory_bytes: of Milvus, by index, fields, headroom and room to build included. rates: what it is computed
-    from; is_own_rate: whether that of embedding is for vectors as long as these, or was given."""
+    from; is_own_rate: whether those of embedding are for vectors as long as these, or were both given."""
 
     documents: int
     core_hours: Mapping[str, float]
@@ -118,8 +118,10 @@ def size(demand: Demand, rates: Rates | None = None) -> Sizing:
         demand.hours,
         rates,
         demand.dimension == RATED_DIMENSION
-        or rates.embed_tokens_per_core != Rates.embed_tokens_per_core
-        or rates.embed_tokens_per_gpu != Rates.embed_tokens_per_gpu,
+        or (
+            rates.embed_tokens_per_core != Rates.embed_tokens_per_core
+            and rates.embed_tokens_per_gpu != Rates.embed_tokens_per_gpu
+        ),
     )
 
 

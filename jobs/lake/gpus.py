@@ -4,7 +4,7 @@ from pyspark import TaskContext
 from pyspark.resource import ResourceProfile, ResourceProfileBuilder, TaskResourceRequests
 from pyspark.sql import SparkSession
 
-from .session import parallel_tasks
+from .session import is_one_machine, parallel_tasks
 
 GPUS_OF_TASK = "spark.task.resource.gpu.amount"
 
@@ -32,11 +32,6 @@ def embedding_tasks(spark: SparkSession, tasks: int | None) -> int:
     """How many tasks embed at once. tasks: `gpu.tasks`, which on one machine is their number."""
     at_once = parallel_tasks(spark)
     return min(tasks, at_once) if tasks and is_one_machine(spark) else at_once
-
-
-def is_one_machine(spark: SparkSession) -> bool:
-    """Whether tasks run in the driver's process, where Spark schedules no GPUs."""
-    return (spark.conf.get("spark.master", None) or "").startswith("local[")
 
 
 def profile_of_tasks(spark: SparkSession, tasks: int | None) -> ResourceProfile | None:

@@ -26,6 +26,8 @@ GET_JAVA = (
 )
 JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 FIRST_COMPILER_ALONE = "-XX:TieredStopAtLevel=1"
+# A master whose tasks run in the driver's process, and of how many cores.
+LOCAL = re.compile(r"local(?:\[(\*|\d+)(?:,\d+)?\])?")
 
 
 def spark_session(settings: Spark) -> SparkSession:
@@ -190,10 +192,15 @@ def workers_of_their_own(spark: SparkSession, name: str) -> Iterator[None]:
             context.environment = environment
 
 
+def is_one_machine(spark: SparkSession) -> bool:
+    """Whether tasks run in the driver's process, where Spark schedules no GPUs."""
+    return LOCAL.fullmatch(spark.conf.get("spark.master", "") or "") is not None
+
+
 def parallel_tasks(spark: SparkSession) -> int:
     """How many tasks run at once: what work is cut by."""
     master = spark.conf.get("spark.master", "") or ""
-    if local := re.fullmatch(r"local(?:\[(\*|\d+)(?:,\d+)?\])?", master):
+    if local := LOCAL.fullmatch(master):
         cores = local.group(1) or "1"
         present = os.cpu_count() or 1
         return present if cores == "*" else min(int(cores), present)

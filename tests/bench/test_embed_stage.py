@@ -28,8 +28,6 @@ from .passages import deciles_of_tokens, passages_of, spread
 PASSAGES = int(os.environ.get("LAKEVEC_BENCH_PASSAGES", "1000"))
 ROUNDS = int(os.environ.get("LAKEVEC_BENCH_ROUNDS", "3"))
 DTYPE = os.environ.get("LAKEVEC_BENCH_DTYPE", "float32")
-# As the stage's session has it (conf/local.yml).
-ARROW_ROWS = 2_000
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(3600)]
 
@@ -57,6 +55,7 @@ def test_embed_stage(new_lakehouse, tmp_path, keep):
     # A passage that comes again is another one.
     texts = [f"{found[at % len(found)]} {at // len(found) or ''}" for at in range((ROUNDS + 1) * PASSAGES)]
     tasks = parallel_tasks(lakehouse.spark)
+    arrow_rows = int(lakehouse.spark.conf.get("spark.sql.execution.arrow.maxRecordsPerBatch"))
     rounds = []
     with ProcessPoolExecutor(tasks, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
 
@@ -65,7 +64,9 @@ def test_embed_stage(new_lakehouse, tmp_path, keep):
             assert (done.embedded, done.embeddings) == (PASSAGES, PASSAGES)
 
         def alone(some: list[str]) -> None:
-            done = pool.map(partial(embedded, model, compute), [some[first::tasks] for first in range(tasks)])
+            done = pool.map(
+                partial(embedded, model, compute, arrow_rows), [some[first::tasks] for first in range(tasks)]
+            )
             assert sum(done) == PASSAGES
 
         for number in range(ROUNDS + 1):
@@ -95,7 +96,7 @@ def test_embed_stage(new_lakehouse, tmp_path, keep):
     )
 
 
-def embedded(model: Model, compute: Compute, texts: list[str]) -> int:
+def embedded(model: Model, compute: Compute, arrow_rows: int, texts: list[str]) -> int:
     """What a task of the stage does, but for Spark; gives the number of vectors."""
-    batches = pa.table({"text": pa.array(texts, pa.string())}).to_batches(max_chunksize=ARROW_ROWS)
+    batches = pa.table({"text": pa.array(texts, pa.string())}).to_batches(max_chunksize=arrow_rows)
     return sum(batch.num_rows for batch in with_vectors(iter(batches), model, compute))

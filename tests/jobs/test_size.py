@@ -65,3 +65,15 @@ def test_the_command_answers_in_words_and_in_json():
     answer = CliRunner().invoke(app, ["--json", "size", "--chunks", "150M", "--dim", "768"])
     assert list(json.loads(answer.output)["memory_bytes"]) == ["IVF_SQ8", "FLAT", "HNSW", "IVF_PQ"]
     assert CliRunner().invoke(app, ["size", "--chunks", "many"]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "is_told"),
+    [([], False), (["--dim", "768"], True), (["--dim", "768", "--core-rate", "900"], True),
+     (["--dim", "768", "--core-rate", "900", "--gpu-rate", "2e6"], False)],
+)  # fmt: skip
+def test_a_speed_that_is_another_models_is_told(options, is_told):
+    words = CliRunner().invoke(app, ["size", "--chunks", "150M", *options]).output
+    assert ("as quick as all-MiniLM-L6-v2's" in words) == is_told
+    if "--core-rate" in options:
+        assert f"embed {150e6 * 149 / 900 / 3600:,.1f}" in words
