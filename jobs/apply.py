@@ -253,5 +253,6 @@ def settle_history(lake: Lake, old: Routes, new: Routes, made: list[PartitionRow
     """`partitions` as the routes are now: the new collection's ranges live, the old one's retired."""
     if old.collection == new.collection:
         return
-    write_rows(lake.tables, corrections(known_rows(lake.tables, old.collection), {}, [], old.collection))
-    write_rows(lake.tables, corrections(known_rows(lake.tables, new.collection), new.generations, made, new.collection))
+    for routes, live, new_rows in ((old, {}, []), (new, new.generations, made)):
+        known = known_rows(lake.tables, routes.collection)
+        write_rows(lake.tables, corrections(known, live, new_rows, routes.collection), known)

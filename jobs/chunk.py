@@ -8,7 +8,7 @@ from pyspark.sql import DataFrame
 from ..udfs.chunk import Chunking, chunks_of
 from ..udfs.model import Model
 from .flow import Flow, turn
-from .lake.changes import apply, children_of, keys_of, last_changes, reconcile, without_parent
+from .lake.changes import apply, children_of, delete_orphans, keys_of, last_changes, reconcile
 from .lake.lake import Lake
 from .lake.session import materialised, parallel_tasks
 from .lake.stream import work_off
@@ -48,7 +48,7 @@ def chunk(lake: Lake, progress: Progress, flow: Flow | None = None) -> Chunked:
                 lake.chunking,
                 parallel_tasks(lake.tables.spark),
             )
-            present = children_of(lake.tables.read(CHUNKS), CHUNKS, "doc_id", keys.without("is_new"))
+            present = children_of(lake.tables.present(CHUNKS), CHUNKS, "doc_id", keys.without("is_new"))
             merged = apply(lake.tables, CHUNKS, reconcile(desired, present, CHUNKS), announce)
             advance(documents)
         if flow:
@@ -66,8 +66,7 @@ def chunk(lake: Lake, progress: Progress, flow: Flow | None = None) -> Chunked:
             flow.chunks_seen += chunks
 
     def begin_anew() -> None:
-        orphans = without_parent(lake.tables.read(CHUNKS), lake.tables.read(DOCUMENTS), "doc_id", CHUNKS)
-        done.deleted += apply(lake.tables, CHUNKS, orphans)["delete"]
+        done.deleted += delete_orphans(lake.tables, CHUNKS, DOCUMENTS, "doc_id")
 
     work_off(lake.tables, DOCUMENTS, lake.checkpoint("chunk"), handle, begin_anew, flow and flow.until_at_feed)
     return done

@@ -1,12 +1,12 @@
 """What differs between a listing of the source and `files`, and which of it is taken in next."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from ..udfs.documents import Forgotten
@@ -136,14 +136,22 @@ def place(row: Mapping[str, Any]) -> tuple[float, str]:
     return -row["modified_at"].timestamp(), row["uri"]
 
 
-def forgotten_bytes(files: DataFrame) -> dict[str, tuple[Forgotten, ...]]:
-    """What must not come back under another name, by the hash of the file's bytes; several files may have had them."""
-    is_whole = F.col("state") == "forgotten"
-    rows = files.where(F.col("hash").isNotNull() & (is_whole | (F.size("forgotten") > 0)))
+def forgotten_files(files: DataFrame) -> list[Row]:
+    """(hash, uri, state, forgotten) of the files that were forgotten, or of which some documents were."""
+    rows = files.where("state = 'forgotten' OR size(forgotten) > 0")
+    return rows.select("hash", "uri", "state", "forgotten").collect()
+
+
+def forgotten_bytes(files: Iterable[Row]) -> dict[str, tuple[Forgotten, ...]]:
+    """What must not come back under another name, by the hash of the file's bytes; several files may have had them.
+
+    files: forgotten_files; one whose hash is not known has no bytes to tell by.
+    """
     found: dict[str, tuple[Forgotten, ...]] = {}
-    for row in rows.select("hash", "uri", "state", "forgotten").collect():
-        each = Forgotten(row["uri"], None if row["state"] == "forgotten" else tuple(row["forgotten"]))
-        found[row["hash"]] = (*found.get(row["hash"], ()), each)
+    for row in files:
+        if row["hash"] is not None:
+            each = Forgotten(row["uri"], None if row["state"] == "forgotten" else tuple(row["forgotten"]))
+            found[row["hash"]] = (*found.get(row["hash"], ()), each)
     return found
 
 

@@ -16,7 +16,7 @@ from ..udfs.embed import with_vectors
 from ..udfs.model import Compute
 from .errors import ConfigurationError
 from .flow import Flow, turn
-from .lake.changes import Keys, apply, keys_of, last_changes, named, reconcile, without_parent
+from .lake.changes import Keys, apply, delete_orphans, keys_of, last_changes, named, reconcile
 from .lake.gpus import (
     GPUS_OF_TASK,
     asks_for_gpus,
@@ -88,7 +88,7 @@ def embed(lake: Lake, settings: Settings, progress: Progress, flow: Flow | None 
         if wanted.few is not None:
             vectors = F.broadcast(vectors)
         desired = embeddings_of(wanted.rows, vectors, lake.model.id, lake.granularity)
-        present = keys.without("is_new").among(lake.tables.read(EMBEDDINGS), "chunk_id")
+        present = keys.without("is_new").among(lake.tables.present(EMBEDDINGS), "chunk_id")
         merged = apply(lake.tables, EMBEDDINGS, reconcile(desired, present, EMBEDDINGS))
         written = merged["insert"] + merged["update"]
         done.embedded += embedded
@@ -104,8 +104,7 @@ def embed(lake: Lake, settings: Settings, progress: Progress, flow: Flow | None 
             flow.embeddings_changed.set()
 
     def begin_anew() -> None:
-        orphans = without_parent(lake.tables.read(EMBEDDINGS), lake.tables.read(CHUNKS), "chunk_id", EMBEDDINGS)
-        done.deleted += apply(lake.tables, EMBEDDINGS, orphans)["delete"]
+        done.deleted += delete_orphans(lake.tables, EMBEDDINGS, CHUNKS, "chunk_id")
 
     work_off(lake.tables, CHUNKS, lake.checkpoint("embed"), handle, begin_anew, flow and flow.until_at_feed)
     return done

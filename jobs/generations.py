@@ -17,7 +17,7 @@ def repaired_history(lake: Lake, routes: Routes) -> list[PartitionRow]:
     """`partitions`, after what a crash kept from being written there was written."""
     known = known_rows(lake.tables, routes.collection)
     missing = corrections(known, routes.generations, [], routes.collection)
-    write_rows(lake.tables, missing)
+    write_rows(lake.tables, missing, known)
     return with_rows(known, missing)
 
 

@@ -12,14 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.types import StringType, StructField, StructType
 
 from ..udfs.documents import Forgotten, Limits, documents_of
-from .differences import FEW, Differing, differences, forgotten_bytes, unlike
+from .differences import FEW, Differing, differences, forgotten_bytes, forgotten_files, unlike
 from .errors import SourceError
 from .flow import Flow, turn
 from .guard import Guard, guard_of, known_files, note_held_back
-from .lake.changes import DELETE, UPDATE, apply, children_of, keys_named, keys_of, reconcile
+from .lake.changes import DELETE, UPDATE, apply, children_of, keys_named, keys_of, reconcile, with_action
 from .lake.doubt import doubtful
 from .lake.freshness import RunMetrics
 from .lake.lake import Lake
@@ -123,15 +122,19 @@ class Ingest:
 
     def doubt(self) -> None:
         tables = self.lake.tables
-        apply(tables, FILES, doubtful(tables.read(FILES), tables.read(DOCUMENTS)))
+        if not tables.is_unwritten(FILES):
+            apply(tables, FILES, doubtful(tables.read(FILES), tables.read(DOCUMENTS)))
+            self.forgotten = None
 
     def complete_forgetting(self) -> None:
         """Delete documents that `files` keeps away, which a forget left that was cut off."""
-        away = self.lake.tables.read(FILES).where(F.size("forgotten") > 0)
-        keys = keys_of(away.select(F.explode("forgotten").alias("doc_id")), "doc_id")
-        if keys.number:
-            left = keys.among(self.lake.tables.read(DOCUMENTS), "doc_id").select("doc_id").distinct()
-            self.done.deleted += apply(self.lake.tables, DOCUMENTS, left.withColumn("action", F.lit(DELETE)))[DELETE]
+        tables = self.lake.tables
+        files = forgotten_files(tables.present(FILES))
+        self.forgotten = forgotten_bytes(files)
+        if away := {doc_id for file in files for doc_id in file["forgotten"] or ()}:
+            left = keys_named(tables.spark, "doc_id", away).among(tables.read(DOCUMENTS), "doc_id")
+            actions = left.select("doc_id").distinct().withColumn("action", F.lit(DELETE))
+            self.done.deleted += apply(tables, DOCUMENTS, actions)[DELETE]
 
     def handle(self, _: DataFrame, number: int) -> None:
         """One micro-batch: one listing."""
@@ -185,7 +188,7 @@ class Ingest:
                 known = keys_named(tables.spark, "uri", uris).among(tables.read(FILES), "uri")
                 rows = differences(tables.spark.createDataFrame(some), known, patience=True)
                 return Differing.of_few(tables.spark, rows)
-        files = tables.read(FILES)
+        files = tables.present(FILES)
         if self.flow:
             self.compared_at = time.monotonic()
             # Neither need be in a listing.
@@ -257,7 +260,7 @@ class Ingest:
         """Read, parse and commit some files; `documents` first, so that a crash between repeats the work."""
         tables = self.lake.tables
         if self.forgotten is None:
-            self.forgotten = forgotten_bytes(tables.read(FILES))
+            self.forgotten = forgotten_bytes(forgotten_files(tables.present(FILES)))
         now = datetime.now(UTC)
         later = later_moments(piece, now)
         limits = Limits(self.settings.parse.timeout_seconds, self.settings.parse.memory_mb)
@@ -280,15 +283,14 @@ class Ingest:
             parsed.where("doc_id is not null")
             .select(*[name for name in DOCUMENTS.schema.names if name != "changed_at"])
             .withColumn("changed_at", moments(now, later)),
-            children_of(tables.read(DOCUMENTS), DOCUMENTS, "uri", keys_named(tables.spark, "uri", known)),
+            children_of(tables.present(DOCUMENTS), DOCUMENTS, "uri", keys_named(tables.spark, "uri", known)),
             DOCUMENTS,
         )
         changed = apply(tables, DOCUMENTS, actions, lambda _: self.announce(len(piece)))
         rows = file_actions(outcomes, replaced, piece, arrived_after, listed_at, now, later)
-        schema = StructType([*FILES.schema.fields, StructField("action", StringType())])
         if self.flow:
             self.flow.hand_on("chunk", changed)
-        if any(apply(tables, FILES, tables.spark.createDataFrame(rows, schema)).values()) and self.flow:
+        if any(apply(tables, FILES, tables.spark.createDataFrame(rows, with_action(FILES))).values()) and self.flow:
             self.flow.got_on("ingest")
         if self.metrics:
             self.metrics.arrived(rows)

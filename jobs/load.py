@@ -130,7 +130,8 @@ def follow(
         metrics.searchable(changed_rows(mirror))
     drop_replaced(mirror, work)
     if changes_generations:
-        write_rows(lake.tables, corrections(history, work.routes.generations, work.made, collection))
+        rows = corrections(history, work.routes.generations, work.made, collection)
+        write_rows(lake.tables, rows, history)
     log_builds(builds(mirror, work.routes.index, work.made), settings.mlflow, lake.tables.path)
     shorten_log(lake, settings, version)
     return work.done

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pyspark.sql import Column, DataFrame, Row, SparkSession, Window
 from pyspark.sql import functions as F
+from pyspark.sql.types import StringType, StructField, StructType
 
 from .session import materialised
 from .tables import LakeTables, Table, text_literal
@@ -168,6 +169,18 @@ def named(column: str, keys: Sequence[str]) -> str:
     """The condition that a column is one of these strings; text, as a thousand literals take long one by one."""
     quoted = (f"'{text_literal(key)}'" for key in keys)
     return "false" if not keys else f"{column} IN ({', '.join(quoted)})"
+
+
+def with_action(table: Table) -> StructType:
+    """The schema of rows for `apply` that the driver makes."""
+    return StructType([*table.schema.fields, StructField("action", StringType())])
+
+
+def delete_orphans(lake: LakeTables, table: Table, parents: Table, key: str) -> int:
+    """Delete the rows whose parent is gone. Gives their number."""
+    if lake.is_unwritten(table):
+        return 0
+    return apply(lake, table, without_parent(lake.read(table), lake.read(parents), key, table))[DELETE]
 
 
 def without_parent(children: DataFrame, parents: DataFrame, key: str, table: Table) -> DataFrame:

@@ -159,7 +159,7 @@ class RunMetrics:
         now = datetime.now(UTC)
         if rows is None:
             # Later, that is a Milvus that lost what it had: no document is new by it.
-            if not self.tables.read(METRICS).isEmpty():
+            if not self.tables.present(METRICS).isEmpty():
                 return
             rows = self.tables.read(EMBEDDINGS)
         seconds = seconds_until(now, rows, self.tables.read(FILES), self.arrivals)

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pyspark.sql import functions as F
 
-from .changes import UPDATE, apply
+from .changes import INSERT, UPDATE, apply, with_action
 from .tables import PARTITIONS, LakeTables
 
 LIVE, RETIRED = "live", "retired"
@@ -31,7 +31,7 @@ class PartitionRow:
 
 
 def known_rows(tables: LakeTables, collection: str) -> list[PartitionRow]:
-    rows = tables.read(PARTITIONS).where(F.col("collection") == collection).collect()
+    rows = tables.present(PARTITIONS).where(F.col("collection") == collection).collect()
     return [
         PartitionRow(**{**row.asDict(), "import_tasks": row["import_tasks"] and tuple(row["import_tasks"])})
         for row in rows
@@ -57,10 +57,12 @@ def corrections(
     return [row for key, row in sorted(desired.items()) if row != rows.get(key)]
 
 
-def write_rows(tables: LakeTables, rows: list[PartitionRow]) -> None:
-    if rows:
-        written = tables.spark.createDataFrame([tuple(asdict(row).values()) for row in rows], PARTITIONS.schema)
-        apply(tables, PARTITIONS, written.withColumn("action", F.lit(UPDATE)))
+def write_rows(tables: LakeTables, rows: Iterable[PartitionRow], known: Iterable[PartitionRow]) -> None:
+    """known: all rows of the same collection that are there."""
+    there = {(row.range, row.generation) for row in known}
+    values = [(*asdict(row).values(), UPDATE if (row.range, row.generation) in there else INSERT) for row in rows]
+    if values:
+        apply(tables, PARTITIONS, tables.spark.createDataFrame(values, with_action(PARTITIONS)))
 
 
 def with_rows(known: Iterable[PartitionRow], written: Iterable[PartitionRow]) -> list[PartitionRow]:

@@ -31,7 +31,7 @@ class KnownTexts:
     @property
     def now(self) -> DataFrame:
         """(content_hash) of all of them, as the table is now."""
-        return self.tables.read(VECTORS).where(F.col("model_id") == self.model_id).select("content_hash")
+        return self.tables.present(VECTORS).where(F.col("model_id") == self.model_id).select("content_hash")
 
     def among(self, chunks: Keys) -> set[str]:
         """Those of few chunks, with content_hash among their keys."""

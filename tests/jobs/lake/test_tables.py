@@ -85,3 +85,23 @@ def test_a_long_log_is_cut_and_what_only_old_versions_need_is_removed(spark, emp
     assert lake.read(METRICS).count() == written
     # Each commit wrote one at least.
     assert len(list(folder.glob("*.parquet"))) < written
+
+
+def test_only_a_table_that_nobody_wrote_to_is_known_to_be_empty(spark, empty_lake, tmp_path):
+    shutil.copytree(empty_lake, tmp_path / "lake")
+    lake = LakeTables(spark, str(tmp_path / "lake"))
+    assert lake.is_unwritten(METRICS)
+    assert lake.present(METRICS).schema == lake.read(METRICS).schema
+    assert lake.present(METRICS).isEmpty()
+    append_rows(lake, spark, 1)
+
+    assert not lake.is_unwritten(METRICS)
+    assert [row["run"] for row in lake.present(METRICS).collect()] == ["1"]
+
+    # Copied by a CLONE, or written as a whole: its first version has rows.
+    rows = lake.read(METRICS).localCheckpoint()
+    shutil.rmtree(tmp_path / "lake" / METRICS.name)
+    rows.write.format("delta").save(str(tmp_path / "lake" / METRICS.name))
+    assert lake.version(METRICS) == 0
+    assert not lake.is_unwritten(METRICS)
+    assert lake.present(METRICS).count() == 1
