@@ -109,7 +109,8 @@ def opened(settings: Settings, stages: tuple[str, ...], progress: Progress, is_l
             stack.enter_context(locked(settings, command, stages, makes_lake="ingest" in stages))
         progress.log("run.starting", stages=" ".join(stages), lake=lake_path(settings))
         # Spark before Milvus: its JVM is a fork of this process, which should not speak gRPC by then.
-        lake = open_lake(spark_session(settings.spark), settings, "ingest" in stages, held=stages)
+        spark = spark_session(settings.spark, keeps_classes=stages == STAGES)
+        lake = open_lake(spark, settings, "ingest" in stages, held=stages)
         if "embed" in stages:
             # Not after the stages before it.
             compute_of(lake, settings)

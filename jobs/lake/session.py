@@ -18,33 +18,36 @@ from pyspark.sql import DataFrame, SparkSession
 
 from ..errors import ConfigurationError, LakevecError
 from ..settings import Spark
+from .class_archive import JAVA_OPTIONS, with_class_archive
 from .jars import cache_folder, fetching
 
 GET_JAVA = (
     "Install a Java 17 runtime (Debian and Ubuntu: apt install openjdk-17-jre-headless; macOS: brew install "
     "openjdk@17) and put it on the PATH or name its folder in JAVA_HOME."
 )
-JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 FIRST_COMPILER_ALONE = "-XX:TieredStopAtLevel=1"
 # A master whose tasks run in the driver's process, and of how many cores.
 LOCAL = re.compile(r"local(?:\[(\*|\d+)(?:,\d+)?\])?")
 
 
-def spark_session(settings: Spark) -> SparkSession:
+def spark_session(settings: Spark, keeps_classes: bool = False) -> SparkSession:
     """The session that is there (Databricks, a notebook), or a new one by `settings`.
 
     Delta's JARs are fetched once into the user's cache and named as files from then on, which
-    starts a session in half the time.
+    starts a session in half the time. The first one with `keeps_classes` leaves an archive of its classes there
+    (class_archive.py), which all later ones begin with.
     """
     present = SparkSession.getActiveSession()
     if present is not None or "DATABRICKS_RUNTIME_VERSION" in os.environ:
         return present or SparkSession.builder.getOrCreate()
-    require_java()
+    java = require_java()
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     builder = SparkSession.builder.appName("lakevec")
     if settings.master:
         builder = builder.master(settings.master)
     with fetching(settings.conf) as conf:
+        # A session that has to fetch JARs is slow enough.
+        conf = with_class_archive(conf, java, keeps_classes and "spark.jars.packages" not in conf)
         builder = builder.config(map=dict(conf))
         with jvm_output_to(spark_log()):
             spark = builder.getOrCreate()
@@ -95,27 +98,28 @@ def jvm_output_to(log: Path) -> Iterator[None]:
                 os.close(original)
 
 
-def require_java() -> None:
-    """Say what is missing before Spark's launcher fails in its own words."""
+def require_java() -> str:
+    """What Java says of its version. Says what is missing before Spark's launcher fails in its own words."""
     home = os.environ.get("JAVA_HOME")
     java = shutil.which(Path(home) / "bin" / "java" if home else "java")
     # On macOS there is a /usr/bin/java that only says that there is none.
-    version = java_version(java) if java else None
-    if version is None:
+    said = java_version(java) if java else None
+    version = said and re.search(r'version "(\d+)', said)
+    if not version:
         where = f"JAVA_HOME is {home}, but there is no Java that runs" if home else "there is none that runs"
         raise ConfigurationError(f"Spark needs Java, and {where}. {GET_JAVA}")
-    if version < 17:
-        raise ConfigurationError(f"Spark needs Java 17 or newer; {java} is version {version}. {GET_JAVA}")
+    if int(version[1]) < 17:
+        raise ConfigurationError(f"Spark needs Java 17 or newer; {java} is version {version[1]}. {GET_JAVA}")
+    return version.string
 
 
-def java_version(java: str) -> int | None:
-    """The major version that an executable claims; 1 for Java 8 and older; None where it is no Java."""
+def java_version(java: str) -> str | None:
+    """What an executable says of its version; None where it does not run."""
     try:
         said = subprocess.run([java, "-version"], capture_output=True, text=True)
     except OSError:
         return None
-    version = re.search(r'version "(\d+)', said.stderr)
-    return int(version[1]) if version and said.returncode == 0 else None
+    return said.stderr if said.returncode == 0 else None
 
 
 def materialised(frame: DataFrame) -> DataFrame:
