@@ -16,6 +16,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from .changes import keys_named, keys_of
+from .session import materialised
 from .tables import EMBEDDINGS, FILES, METRICS, LakeTables
 
 # Of more documents than this, a row keeps evenly spaced quantiles.
@@ -161,7 +162,8 @@ class RunMetrics:
             # Later, that is a Milvus that lost what it had: no document is new by it.
             if not self.tables.present(METRICS).isEmpty():
                 return
-            rows = self.tables.read(EMBEDDINGS)
+            # A thousand rows are too many to name their files, whose documents may be few.
+            rows = materialised(self.tables.read(EMBEDDINGS).select("doc_id", "uri").distinct())
         seconds = seconds_until(now, rows, self.tables.read(FILES), self.arrivals)
         if len(seconds):
             row = metrics_row(self.run, now, seconds)
