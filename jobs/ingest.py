@@ -122,7 +122,8 @@ class Ingest:
 
     def doubt(self) -> None:
         tables = self.lake.tables
-        if not tables.is_unwritten(FILES):
+        # `documents` come first.
+        if not (tables.is_unwritten(FILES) and tables.is_unwritten(DOCUMENTS)):
             apply(tables, FILES, doubtful(tables.read(FILES), tables.read(DOCUMENTS)))
             self.forgotten = None
 

@@ -98,8 +98,14 @@ class Work:
 
 
 @contextmanager
-def opened(settings: Settings, stages: tuple[str, ...], progress: Progress, is_locked: bool = False) -> Iterator[Work]:
-    """Lock, Spark, lake and Milvus for these stages, as long as the block lasts."""
+def opened(
+    settings: Settings,
+    stages: tuple[str, ...],
+    progress: Progress,
+    is_locked: bool = False,
+    keeps_classes: bool = False,
+) -> Iterator[Work]:
+    """Lock, Spark, lake and Milvus for these stages, as long as the block lasts. keeps_classes: of spark_session."""
     with ExitStack() as stack, ThreadPoolExecutor(1) as starter:
         if "ingest" in stages:
             # What is wrong with the settings is told before anything is started or made.
@@ -109,7 +115,7 @@ def opened(settings: Settings, stages: tuple[str, ...], progress: Progress, is_l
             stack.enter_context(locked(settings, command, stages, makes_lake="ingest" in stages))
         progress.log("run.starting", stages=" ".join(stages), lake=lake_path(settings))
         # Spark before Milvus: its JVM is a fork of this process, which should not speak gRPC by then.
-        spark = spark_session(settings.spark, keeps_classes=stages == STAGES)
+        spark = spark_session(settings.spark, keeps_classes)
         lake = open_lake(spark, settings, "ingest" in stages, held=stages)
         if "embed" in stages:
             # Not after the stages before it.
@@ -143,7 +149,7 @@ def run_once(
         progress.log(f"{stage}.done", seconds=round(seconds, 1), **plain_numbers(outcome))
         return outcome
 
-    with opened(settings, stages, progress, is_locked) as work:
+    with opened(settings, stages, progress, is_locked, keeps_classes=stages == STAGES) as work:
         lake = work.lake
         guard = guard_of(settings, allow_deletes) if "ingest" in stages else None
         for round_number in range(MOST_ROUNDS):

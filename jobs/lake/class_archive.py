@@ -7,9 +7,9 @@ cannot use an archive says so in its log and does without.
 
 import hashlib
 import os
+import shlex
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 import pyspark
@@ -19,41 +19,67 @@ from .jars import cache_folder
 JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 # Whoever gives one of these knows what to do about archives.
 OF_ARCHIVES = ("-Xshare", "-XX:SharedArchiveFile", "-XX:ArchiveClassesAtExit", "-XX:+AutoCreateSharedArchive")
+# An archive holds for one layout of objects.
+OF_MEMORY = ("-Xm", "-XX:+Use", "-XX:-Use")
 
 # A JVM takes some 10 s for an archive after everything else, and may be killed before it is done.
 SECONDS_TO_NEXT_TRY = 24 * 3600
-# 200 MB each, of which an update of Java or Spark leaves one behind.
-SECONDS_UNUSED = 30 * 24 * 3600
+# 200 MB each: one for each environment, Java and Spark.
+MOST_ARCHIVES = 3
 
 
 def with_class_archive(conf: Mapping[str, str], java: str, makes_one: bool) -> dict[str, str]:
     """`conf` with the option of Java that has the archive used; or, where there is none, one made at the JVM's end.
 
-    java: what that Java says of itself. makes_one: whether the session to come meets most of what sessions meet; it
-    is slower by some seconds for it.
+    Only where `conf` has options of Java: otherwise those of Spark's own files hold, and ours would take their place.
+
+    java: what that Java says of its version. makes_one: whether the session to come meets most of what sessions
+    meet; it is slower by some seconds for it.
     """
-    options = conf.get(JAVA_OPTIONS, "")
-    if any(option.startswith(OF_ARCHIVES) for option in options.split()):
-        return dict(conf)
-    archive = class_archive(conf, java)
+    try:
+        added = option_of_archive(conf, java, makes_one)
+    # Of files, or of a quotation that does not end.
+    except (OSError, ValueError):
+        added = None
+    return {**conf, JAVA_OPTIONS: f"{conf[JAVA_OPTIONS]} {added}"} if added else dict(conf)
+
+
+def option_of_archive(conf: Mapping[str, str], java: str, makes_one: bool) -> str | None:
+    # Under spark-submit the JVM runs already.
+    if JAVA_OPTIONS not in conf or "PYSPARK_GATEWAY_PORT" in os.environ:
+        return None
+    environment = [os.environ.get(name, "") for name in ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS")]
+    options = shlex.split(" ".join([*environment, conf[JAVA_OPTIONS]]))
+    if any(option.startswith(OF_ARCHIVES) for option in options) or has_settings_on_class_path():
+        return None
+    archive = class_archive(conf, options, java)
     if is_whole(archive):
-        # Somebody else's is as good.
-        with suppress(OSError):
+        if os.access(archive.parent, os.W_OK):
             os.utime(archive)
-        added = f'"-XX:SharedArchiveFile={archive}"'
-    elif makes_one and is_due(archive):
+        return f'"-XX:SharedArchiveFile={archive}"'
+    if makes_one and is_due(archive):
         # The JVM names the thousands of classes that it cannot keep.
-        added = f'"-XX:ArchiveClassesAtExit={archive}" -Xlog:cds=error'
-    else:
-        return dict(conf)
-    return {**conf, JAVA_OPTIONS: f"{options} {added}".strip()}
+        return f'"-XX:ArchiveClassesAtExit={archive}" -Xlog:cds=error'
+    return None
 
 
-def class_archive(conf: Mapping[str, str], java: str) -> Path:
-    """An archive holds for one Java and one class path, whose files have not been touched since."""
-    home = Path(os.environ.get("SPARK_HOME") or Path(pyspark.__file__).parent)
-    jars = sorted((jar.name, jar.stat().st_size, jar.stat().st_mtime_ns) for jar in home.glob("jars/*.jar"))
-    key = repr((java, str(home), jars, conf.get("spark.driver.extraClassPath")))
+def spark_home() -> Path:
+    return Path(os.environ.get("SPARK_HOME") or Path(pyspark.__file__).parent)
+
+
+def has_settings_on_class_path() -> bool:
+    """A folder of files on the class path: of such a JVM no archive can be made."""
+    folders = [os.environ.get("SPARK_CONF_DIR") or spark_home() / "conf"]
+    folders += [folder for name in ("HADOOP_CONF_DIR", "YARN_CONF_DIR") if (folder := os.environ.get(name))]
+    return any(Path(folder).is_dir() and any(Path(folder).iterdir()) for folder in folders)
+
+
+def class_archive(conf: Mapping[str, str], options: list[str], java: str) -> Path:
+    """An archive holds for one Java, one layout of its memory, and one class path, of files not touched since."""
+    jars = sorted((jar.name, jar.stat().st_size, jar.stat().st_mtime_ns) for jar in spark_home().glob("jars/*.jar"))
+    memory = [option for option in options if option.startswith(OF_MEMORY)]
+    named = [conf.get(f"spark.driver.{name}") for name in ("memory", "extraClassPath")]
+    key = repr((java, str(spark_home()), jars, memory, named, os.environ.get("SPARK_DIST_CLASSPATH")))
     return cache_folder() / f"classes-{hashlib.sha256(key.encode()).hexdigest()[:16]}.jsa"
 
 
@@ -62,20 +88,19 @@ def is_whole(archive: Path) -> bool:
     try:
         with archive.open("rb") as file:
             return any(file.read(4))
-    except OSError:
+    except FileNotFoundError:
         return False
 
 
 def is_due(archive: Path) -> bool:
-    """Whether nobody tried to make it lately. Remembers that it is tried now, and removes what has not been used."""
+    """Whether nobody tried to make it lately. Remembers that it is tried now, and makes room for it."""
     tried = archive.with_suffix(".tried")
     if tried.exists() and time.time() - tried.stat().st_mtime < SECONDS_TO_NEXT_TRY:
         return False
-    with suppress(OSError):
-        archive.parent.mkdir(parents=True, exist_ok=True)
-        for old in archive.parent.glob("classes-*"):
-            if time.time() - old.stat().st_mtime > SECONDS_UNUSED:
-                old.unlink(missing_ok=True)
-        tried.touch()
-        return True
-    return False
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    others = sorted(archive.parent.glob("classes-*.jsa"), key=lambda other: other.stat().st_mtime, reverse=True)
+    for other in others[MOST_ARCHIVES - 1 :]:
+        other.unlink(missing_ok=True)
+        other.with_suffix(".tried").unlink(missing_ok=True)
+    tried.touch()
+    return True

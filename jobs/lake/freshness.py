@@ -162,7 +162,7 @@ class RunMetrics:
             # Later, that is a Milvus that lost what it had: no document is new by it.
             if not self.tables.present(METRICS).isEmpty():
                 return
-            # A thousand rows are too many to name their files, whose documents may be few.
+            # Rows are many where their documents may still be few enough to be named.
             rows = materialised(self.tables.read(EMBEDDINGS).select("doc_id", "uri").distinct())
         seconds = seconds_until(now, rows, self.tables.read(FILES), self.arrivals)
         if len(seconds):

@@ -34,8 +34,8 @@ def spark_session(settings: Spark, keeps_classes: bool = False) -> SparkSession:
     """The session that is there (Databricks, a notebook), or a new one by `settings`.
 
     Delta's JARs are fetched once into the user's cache and named as files from then on, which
-    starts a session in half the time. The first one with `keeps_classes` leaves an archive of its classes there
-    (class_archive.py), which all later ones begin with.
+    starts a session in half the time. The first one with `keeps_classes` that finds them there leaves an archive of its
+    classes beside them (class_archive.py), which all later ones begin with.
     """
     present = SparkSession.getActiveSession()
     if present is not None or "DATABRICKS_RUNTIME_VERSION" in os.environ:
@@ -46,7 +46,7 @@ def spark_session(settings: Spark, keeps_classes: bool = False) -> SparkSession:
     if settings.master:
         builder = builder.master(settings.master)
     with fetching(settings.conf) as conf:
-        # A session that has to fetch JARs is slow enough.
+        # One that has JARs fetched is slow enough.
         conf = with_class_archive(conf, java, keeps_classes and "spark.jars.packages" not in conf)
         builder = builder.config(map=dict(conf))
         with jvm_output_to(spark_log()):
@@ -104,13 +104,14 @@ def require_java() -> str:
     java = shutil.which(Path(home) / "bin" / "java" if home else "java")
     # On macOS there is a /usr/bin/java that only says that there is none.
     said = java_version(java) if java else None
-    version = said and re.search(r'version "(\d+)', said)
+    version = said and re.search(r'version "(\d+)[^"]*".*', said, re.DOTALL)
     if not version:
         where = f"JAVA_HOME is {home}, but there is no Java that runs" if home else "there is none that runs"
         raise ConfigurationError(f"Spark needs Java, and {where}. {GET_JAVA}")
     if int(version[1]) < 17:
         raise ConfigurationError(f"Spark needs Java 17 or newer; {java} is version {version[1]}. {GET_JAVA}")
-    return version.string
+    # Not what it may say of options before.
+    return version[0]
 
 
 def java_version(java: str) -> str | None:

@@ -468,7 +468,8 @@ class LakeTables:
     def is_unwritten(self, table: Table) -> bool:
         """Whether the table was made and no more, as its log tells at once; False where that cannot be asked."""
         state = self.state(table)
-        return state is not None and state[1] == 0 and self.changed_files(table, 0) == 0
+        log = self.log(table, 0) if state and state[1] == 0 else None
+        return log is not None and not any("add" in json.loads(line) for line in log.splitlines() if line)
 
     def commit(self, table: Table, version: int) -> str | None:
         """A hash of this commit, which tells it from another of the same number.

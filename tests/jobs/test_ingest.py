@@ -375,26 +375,39 @@ def test_a_file_that_could_not_be_read_is_tried_again_when_it_can_be(lakehouse, 
     assert lakehouse.rows(FILES, "state") == [("parsed",)]
 
 
+def dying_run(lakehouse, monkeypatch):
+    """It dies when `documents` is written and `files` is not."""
+    written = []
+
+    def no_files_after_documents(tables, table, actions, *more):
+        if written and table is FILES:
+            raise KeyboardInterrupt
+        if table is DOCUMENTS:
+            written.append(table)
+        return apply(tables, table, actions, *more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lakevec.jobs.ingest.apply", no_files_after_documents)
+        with pytest.raises(KeyboardInterrupt):
+            lakehouse.run(INGEST)
+
+
+def test_documents_of_a_first_run_that_died_go_with_their_file(lakehouse, monkeypatch):
+    lakehouse.write("a.txt", "It leaves before anybody wrote down that it was there.")
+    dying_run(lakehouse, monkeypatch)
+    assert len(texts(lakehouse)) == 1
+    (lakehouse.source / "a.txt").unlink()
+    lakehouse.write("b.txt", "It stays.")
+
+    lakehouse.run(INGEST, allow_deletes=True)
+
+    assert texts(lakehouse) == ["It stays."]
+
+
 @pytest.mark.slow
 def test_what_changes_back_after_a_crash_between_documents_and_files_is_read_again(lakehouse, monkeypatch):
     def write(name, text, modified):
         lakehouse.write(name, text, modified=1_700_000_000 + modified)
-
-    def dying_run():
-        """It dies when `documents` is written and `files` is not."""
-        written = []
-
-        def no_files_after_documents(tables, table, actions, *more):
-            if written and table is FILES:
-                raise KeyboardInterrupt
-            if table is DOCUMENTS:
-                written.append(table)
-            return apply(tables, table, actions, *more)
-
-        with monkeypatch.context() as patch:
-            patch.setattr("lakevec.jobs.ingest.apply", no_files_after_documents)
-            with pytest.raises(KeyboardInterrupt):
-                lakehouse.run(INGEST)
 
     write("deleted.txt", "deleted", 0)
     write("edited.txt", "edited", 0)
@@ -405,13 +418,13 @@ def test_what_changes_back_after_a_crash_between_documents_and_files_is_read_aga
     tables.delta(DOCUMENTS).update(set={"changed_at": F.expr("changed_at + interval 1 day")})
 
     (lakehouse.source / "deleted.txt").unlink()
-    dying_run()
+    dying_run(lakehouse, monkeypatch)
     assert texts(lakehouse) == ["edited"]
 
     write("deleted.txt", "deleted", 0)
     write("edited.txt", "another text", 1)
     write("new.txt", "new", 1)
-    dying_run()
+    dying_run(lakehouse, monkeypatch)
     assert texts(lakehouse) == ["another text", "deleted", "new"]
 
     write("edited.txt", "edited", 0)

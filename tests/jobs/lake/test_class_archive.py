@@ -5,14 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-from lakevec.jobs.lake.class_archive import (
-    JAVA_OPTIONS,
-    SECONDS_TO_NEXT_TRY,
-    SECONDS_UNUSED,
-    class_archive,
-    is_whole,
-    with_class_archive,
-)
+from lakevec.jobs.lake.class_archive import JAVA_OPTIONS, MOST_ARCHIVES, SECONDS_TO_NEXT_TRY, with_class_archive
 from lakevec.jobs.lake.jars import ivy_folder
 
 SESSION = """
@@ -24,17 +17,44 @@ settings = load_settings("local", ["spark.master=local[1]", f"spark.conf.{sys.ar
 spark_session(settings.spark, keeps_classes=True).range(3).count()
 """
 SECONDS_TO_ARCHIVE = 120
+MAKE, USE = '"-XX:ArchiveClassesAtExit=', '"-XX:SharedArchiveFile='
+
+
+@pytest.fixture
+def fetched_jars() -> Path:
+    """Of the user's own cache: asked for before `cache`."""
+    return ivy_folder()
 
 
 @pytest.fixture
 def cache(monkeypatch, tmp_path) -> Path:
+    for name in ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "SPARK_CONF_DIR", "HADOOP_CONF_DIR", "YARN_CONF_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("PYSPARK_GATEWAY_PORT", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a cache"))
     return tmp_path / "a cache" / "lakevec"
 
 
-def options(java: str = "Java 17", makes_one: bool = True, **conf: str) -> str:
-    given = {f"spark.driver.{name}": value for name, value in conf.items()}
-    return with_class_archive(given, java, makes_one).get(JAVA_OPTIONS, "")
+def options(given: str | None = "-Da=b", java: str = "17", makes_one: bool = True, **conf: str) -> str | None:
+    before = {f"spark.driver.{name}": value for name, value in conf.items()}
+    if given is not None:
+        before[JAVA_OPTIONS] = given
+    after = with_class_archive(before, java, makes_one)
+    assert {**after, JAVA_OPTIONS: ""} == {**before, JAVA_OPTIONS: ""}
+    return after.get(JAVA_OPTIONS)
+
+
+def named(option: str | None) -> Path:
+    """The archive that an option names."""
+    assert option
+    return Path("/" + option.partition("=/")[2].partition('"')[0])
+
+
+def made(java: str = "17") -> Path:
+    """An archive as the JVM leaves it."""
+    archive = named(options("", java))
+    archive.write_bytes(b"\xa8\xab\x0b\xf0")
+    return archive
 
 
 def ago(file: Path, seconds: float) -> None:
@@ -42,75 +62,97 @@ def ago(file: Path, seconds: float) -> None:
 
 
 def test_one_session_makes_the_archive_and_later_ones_use_it(cache):
-    archive = class_archive({}, "Java 17")
+    assert options(makes_one=False) == "-Da=b"
+    option = options()
+    archive = named(option)
+    assert option == f'-Da=b {MAKE}{archive}" -Xlog:cds=error'
     assert archive.parent == cache
-    assert options(makes_one=False) == ""
-    assert f'"-XX:ArchiveClassesAtExit={archive}"' in options(extraJavaOptions="-Da=b")
-    assert options(extraJavaOptions="-Da=b") == "-Da=b"
-
-    # The JVM has begun: its header comes last.
+    # Another one is making it.
+    assert options() == "-Da=b"
     archive.write_bytes(bytes(8))
-    assert options() == ""
-    archive.write_bytes(b"\xa8\xab\x0b\xf0")
-    ago(archive, SECONDS_UNUSED - 60)
+    assert options() == "-Da=b"
 
-    assert options(makes_one=False, extraJavaOptions="-Da=b") == f'-Da=b "-XX:SharedArchiveFile={archive}"'
+    archive.write_bytes(b"\xa8\xab\x0b\xf0")
+    ago(archive, 3600)
+
+    assert options(makes_one=False) == f'-Da=b {USE}{archive}"'
     assert time.time() - archive.stat().st_mtime < 60
 
 
 def test_an_archive_that_was_never_finished_is_tried_again_the_next_day(cache):
-    assert "ArchiveClassesAtExit" in options()
-    ago(class_archive({}, "Java 17").with_suffix(".tried"), SECONDS_TO_NEXT_TRY + 60)
+    archive = named(options())
+    ago(archive.with_suffix(".tried"), SECONDS_TO_NEXT_TRY + 60)
 
-    assert "ArchiveClassesAtExit" in options()
+    assert MAKE in options()
 
 
-def test_archives_of_another_java_or_class_path_are_others_and_go_when_nobody_uses_them(cache):
-    assert "ArchiveClassesAtExit" in options()
-    assert "ArchiveClassesAtExit" in options("Java 21")
-    assert "ArchiveClassesAtExit" in options(extraClassPath="/more.jar")
-    assert len(list(cache.iterdir())) == 3
-    for file in cache.iterdir():
-        ago(file, SECONDS_UNUSED + 60)
-    (cache / "spark.log").touch()
-    ago(cache / "spark.log", SECONDS_UNUSED + 60)
+def test_another_java_memory_or_class_path_has_another_archive(cache, monkeypatch):
+    archive = made()
+    assert named(options(java="21")) != archive
+    assert named(options("-XX:+UseZGC")) != archive
+    assert named(options(memory="40g")) != archive
+    assert named(options(extraClassPath="/more.jar")) != archive
+    assert named(options("-XX:TieredStopAtLevel=1", makes_one=False)) == archive
+    monkeypatch.setenv("SPARK_DIST_CLASSPATH", "/hadoop/*")
+    assert named(options()) != archive
 
-    assert "ArchiveClassesAtExit" in options("Java 25")
 
-    assert {file.name for file in cache.iterdir()} == {
-        class_archive({}, "Java 25").with_suffix(".tried").name,
-        "spark.log",
+def test_the_archives_that_were_used_last_stay(cache):
+    archives = [made(str(java)) for java in range(17, 17 + MOST_ARCHIVES)]
+    for number, archive in enumerate(archives):
+        ago(archive, 60 * (MOST_ARCHIVES - number))
+    # By which it becomes the one that was used last.
+    assert USE in options(java="17")
+
+    made("25")
+
+    assert {file.name for file in cache.glob("*.jsa")} == {
+        archive.name for archive in (archives[0], *archives[2:], named(options(java="25")))
     }
 
 
-def test_who_gives_options_of_archives_is_left_alone(cache):
-    assert options(extraJavaOptions="-Xshare:off") == "-Xshare:off"
-    assert options(extraJavaOptions="-Da=b -XX:SharedArchiveFile=/mine") == "-Da=b -XX:SharedArchiveFile=/mine"
+@pytest.mark.parametrize("own", ["-Xshare:off", "'-XX:SharedArchiveFile=/my archive'", '-Da="'])
+def test_who_gives_options_of_archives_is_left_alone(cache, own):
+    assert options(f"-Da=b {own}") == f"-Da=b {own}"
 
 
-def test_a_cache_that_cannot_be_written_costs_the_archive_alone(monkeypatch, tmp_path):
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+def test_options_that_spark_finds_elsewhere_are_left_alone(cache, monkeypatch):
+    # Those of spark-defaults.conf hold only where lakevec gives none.
+    assert options(None) is None
+    monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-Xshare:off")
+    assert options() == "-Da=b"
 
-    assert options() == ""
+
+def test_no_archive_is_tried_where_none_can_be_made(cache, monkeypatch, tmp_path):
+    (tmp_path / "conf").mkdir()
+    monkeypatch.setenv("SPARK_CONF_DIR", str(tmp_path / "conf"))
+    (tmp_path / "conf" / "spark-defaults.conf").touch()
+    assert options() == "-Da=b"
+    monkeypatch.delenv("SPARK_CONF_DIR")
+    monkeypatch.setenv("PYSPARK_GATEWAY_PORT", "1")
+    assert options() == "-Da=b"
+    monkeypatch.delenv("PYSPARK_GATEWAY_PORT")
+    cache.parent.touch()
+    assert options() == "-Da=b"
+    cache.parent.unlink()
+
+    assert MAKE in options()
 
 
-def test_sparks_classes_come_from_the_archive_of_an_earlier_session(monkeypatch, tmp_path):
-    fetched = ivy_folder()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    ivy_folder().parent.mkdir(parents=True)
-    ivy_folder().symlink_to(fetched)
-    loaded = tmp_path / "loaded.txt"
+def test_sparks_classes_come_from_the_archive_of_an_earlier_session(fetched_jars, cache):
+    cache.mkdir(parents=True)
+    ivy_folder().symlink_to(fetched_jars)
+    loaded = cache / "loaded.txt"
 
     def archived_classes() -> int:
-        option = (JAVA_OPTIONS, f"-Xlog:class+load:file={loaded}")
+        option = (JAVA_OPTIONS, f'"-Xlog:class+load:file={loaded}"')
         subprocess.run([sys.executable, "-c", SESSION, *option], check=True)
         lines = [line for line in loaded.read_text().splitlines() if "org.apache.spark.sql." in line]
         return sum("shared objects file" in line for line in lines)
 
     assert archived_classes() == 0
     until = time.monotonic() + SECONDS_TO_ARCHIVE
-    while not any(is_whole(file) for file in ivy_folder().parent.glob("classes-*.jsa")):
+    while not any(any(file.read_bytes()[:4]) for file in cache.glob("classes-*.jsa")):
         assert time.monotonic() < until, "the JVM made no archive"
         time.sleep(0.5)
     assert archived_classes() > 1000
