@@ -18,6 +18,9 @@ MOST_BROADCAST_KEYS = 500_000
 # So few keys are named in the query itself, so that files and pages without them are not read
 # (spark.sql.parquet.pushdown.inFilterThreshold in conf/base.yml is as high).
 MOST_NAMED_KEYS = 1_000
+# Spark has Parquet compare with them one by one, in expressions that are nested as deep as there are keys in one IN,
+# and that a task writes out recursively: of 1,000 its stack overflows, which ends the JVM.
+KEYS_TOGETHER = 100
 
 
 def last_changes(feed: DataFrame, key: str, known_until: int) -> DataFrame:
@@ -167,8 +170,10 @@ def apply(
 
 def named(column: str, keys: Sequence[str]) -> str:
     """The condition that a column is one of these strings; text, as a thousand literals take long one by one."""
-    quoted = (f"'{text_literal(key)}'" for key in keys)
-    return "false" if not keys else f"{column} IN ({', '.join(quoted)})"
+    quoted = [f"'{text_literal(key)}'" for key in keys]
+    groups = [quoted[first : first + KEYS_TOGETHER] for first in range(0, len(quoted), KEYS_TOGETHER)]
+    each = [f"{column} IN ({', '.join(group)})" for group in groups]
+    return f"({' OR '.join(each)})" if each else "false"
 
 
 def with_action(table: Table) -> StructType:

@@ -1,5 +1,13 @@
 from lakevec.jobs.lake import changes
-from lakevec.jobs.lake.changes import keys_named, keys_of, last_changes, reconcile, without_parent
+from lakevec.jobs.lake.changes import (
+    MOST_NAMED_KEYS,
+    keys_named,
+    keys_of,
+    last_changes,
+    named,
+    reconcile,
+    without_parent,
+)
 from lakevec.jobs.lake.tables import TEXT, Table, column
 from pyspark.sql.types import StructType
 
@@ -84,6 +92,18 @@ def test_keys_are_what_they_say_whatever_stands_in_them(spark):
     present = spark.createDataFrame([(key,) for key in [*odd, "a-lakevec.md"]], "uri string")
 
     assert rows(keys_named(spark, "uri", odd).among(present, "uri")) == sorted((key,) for key in odd)
+
+
+def test_a_thousand_keys_are_named_in_conditions_that_are_not_nested_as_deep(spark):
+    keys = [f"key {number}" for number in range(MOST_NAMED_KEYS)]
+    present = spark.createDataFrame([(key,) for key in [*keys, "another", "key 1000"]], "uri string")
+
+    condition = named("uri", keys)
+
+    assert present.where(f"{condition} AND uri <> 'key 7'").count() == MOST_NAMED_KEYS - 1
+    # Parquet compares with the keys of one IN within one another, and with one IN within the other.
+    groups = condition.split(" OR ")
+    assert max(len(groups), *(group.count("'") // 2 for group in groups)) <= 100
 
 
 def test_children_without_parent_are_deleted(spark):
