@@ -58,7 +58,8 @@ def option_of_archive(conf: Mapping[str, str], java: str, makes_one: bool) -> st
         # Somebody else's is as good.
         with suppress(OSError):
             os.utime(archive)
-        return f'"-XX:SharedArchiveFile={archive}"'
+        # A power cut may have left a good header and a bad rest.
+        return f'"-XX:SharedArchiveFile={archive}" -XX:+VerifySharedSpaces'
     if makes_one and is_due(archive):
         # The JVM names the thousands of classes that it cannot keep.
         return f'"-XX:ArchiveClassesAtExit={archive}" -Xlog:cds=error'

@@ -75,7 +75,7 @@ def test_one_session_makes_the_archive_and_later_ones_use_it(cache):
     archive.write_bytes(b"\xa8\xab\x0b\xf0")
     ago(archive, 3600)
 
-    assert options(makes_one=False) == f'-Da=b {USE}{archive}"'
+    assert options(makes_one=False) == f'-Da=b {USE}{archive}" -XX:+VerifySharedSpaces'
     assert time.time() - archive.stat().st_mtime < 60
 
 
