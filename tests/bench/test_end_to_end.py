@@ -74,7 +74,8 @@ def test_files_to_searchable(new_lakehouse, tmp_path, count, keep):
         return lakehouse, command_of(name, lakehouse, place)
 
     for name in found:
-        timed(begun(name, tmp_path / name, 1)[1])
+        _, command = begun(name, tmp_path / name, 1)
+        timed(command)
     wait_for_class_archive()
     for number in range(ROUNDS):
         # In turns, so that no one always finds the files in the system's cache.
