@@ -179,8 +179,11 @@ def embed_missing(
                 begun = time.monotonic()
                 if is_all and is_all_missing:
                     # To find a few among all again takes longer than to keep them.
-                    vectors = materialised(vectors).coalesce(1)
-                    made = vectors.select("content_hash", "vector")
+                    kept = materialised(vectors)
+                    # What is not kept would be embedded again by whoever reads it.
+                    if kept is not vectors:
+                        vectors = kept.coalesce(1)
+                        made = vectors.select("content_hash", "vector")
                 lake.tables.append(VECTORS, vectors)
                 pieces.took(embedded, time.monotonic() - begun)
             if flow:

@@ -79,7 +79,8 @@ def has_settings_on_class_path() -> bool:
 
 def class_archive(conf: Mapping[str, str], options: list[str], java: str) -> Path:
     """An archive holds for one Java, one layout of its memory, and one class path, of files not touched since."""
-    jars = sorted((jar.name, jar.stat().st_size, jar.stat().st_mtime_ns) for jar in spark_home().glob("jars/*.jar"))
+    # Layers of images keep whole seconds, and the JVM looks at no more.
+    jars = sorted((jar.name, jar.stat().st_size, int(jar.stat().st_mtime)) for jar in spark_home().glob("jars/*.jar"))
     memory = [option for option in options if option.startswith(OF_MEMORY)]
     named = [conf.get(f"spark.driver.{name}") for name in ("memory", "extraClassPath")]
     key = repr((java, str(spark_home()), jars, memory, named, os.environ.get("SPARK_DIST_CLASSPATH")))

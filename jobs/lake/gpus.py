@@ -7,6 +7,7 @@ from pyspark.sql import SparkSession
 from .session import is_one_machine, parallel_tasks
 
 GPUS_OF_TASK = "spark.task.resource.gpu.amount"
+STANDALONE = ("spark://", "local-cluster")
 
 
 def asks_for_gpus(spark: SparkSession, tasks: int | None) -> bool:
@@ -17,7 +18,7 @@ def asks_for_gpus(spark: SparkSession, tasks: int | None) -> bool:
 def tasks_per_gpu(spark: SparkSession, tasks: int | None) -> int:
     """How many tasks share one GPU. tasks: `gpu.tasks`; where it is None, Spark's own settings say it.
 
-    Where Spark schedules no GPUs, all tasks of a machine that embed take the first one that they find.
+    Where Spark schedules no GPUs, all tasks of an executor that embed take the first one that they find.
     """
     if tasks and profile_of_tasks(spark, tasks):
         return tasks
@@ -25,11 +26,18 @@ def tasks_per_gpu(spark: SparkSession, tasks: int | None) -> int:
         return max(int(1 / float(amount)), 1)
     if is_one_machine(spark):
         return embedding_tasks(spark, tasks)
-    return int(spark.conf.get("spark.executor.cores", None) or 1)
+    cores = spark.conf.get("spark.executor.cores", None)
+    if cores is None and (spark.conf.get("spark.master", None) or "").startswith(STANDALONE):
+        # Executors there have all the cores of their machine; how many, nobody says.
+        cores = parallel_tasks(spark)
+    return max(int(cores or 1) // int(spark.conf.get("spark.task.cpus", None) or 1), 1)
 
 
 def embedding_tasks(spark: SparkSession, tasks: int | None) -> int:
-    """How many tasks embed at once. tasks: `gpu.tasks`, which on one machine is their number."""
+    """Into how many tasks texts are cut. tasks: `gpu.tasks`, which on one machine is their number.
+
+    On a cluster as many as it has cores, be its GPUs fewer: tasks that wait have more executors started.
+    """
     at_once = parallel_tasks(spark)
     return min(tasks, at_once) if tasks and is_one_machine(spark) else at_once
 

@@ -78,6 +78,23 @@ def test_a_piece_that_was_embedded_is_known_where_the_micro_batch_is_begun_again
     assert lakehouse.rows(VECTORS, "content_hash") == sorted((content_hash(text),) for text in texts)
 
 
+def test_vectors_that_cannot_be_kept_are_found_in_their_table_and_not_made_again(lakehouse, monkeypatch):
+    lake, text = lakehouse.lake(), "Parents have twelve weeks of leave."
+    chunks = lakehouse.spark.createDataFrame(
+        [(content_hash(text), "", text)], "content_hash string, prefix string, text string"
+    )
+    # As on clusters that have no local checkpoints.
+    monkeypatch.setattr("lakevec.jobs.embed.materialised", lambda frame: frame)
+
+    known, pieces = KnownTexts(lake.tables, lake.model.id), Pieces(20, tasks=2)
+    number, made = embed_missing(
+        lake, keys_of(chunks, "content_hash"), known, lakehouse.settings, Progress(terminal=False), pieces
+    )
+
+    assert (number, made) == (1, None)
+    assert lakehouse.rows(VECTORS, "content_hash") == [(content_hash(text),)]
+
+
 def test_vectors_of_a_lake_in_int8_are_in_int8_whether_or_not_a_later_run_says_so(new_lakehouse, tmp_path, monkeypatch):
     lakehouse = new_lakehouse(tmp_path, "model.dtype=int8", f"lake.path={tmp_path}/made-in-int8")
     lakehouse.write("leave.md", "Parents have twelve weeks of leave.")

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pyspark
 import pytest
@@ -65,6 +67,23 @@ def test_tasks_of_one_machine_share_its_gpu(spark):
     assert tasks_per_gpu(spark, None) == embedding_tasks(spark, None) == parallel_tasks(spark) == 2
     assert tasks_per_gpu(spark, 1) == embedding_tasks(spark, 1) == 1
     assert embedding_tasks(spark, 9) == 2
+
+
+@pytest.mark.parametrize(
+    ("conf", "tasks"),
+    [
+        ({"spark.master": "yarn"}, 1),
+        ({"spark.master": "yarn", "spark.executor.cores": "8"}, 8),
+        ({"spark.master": "yarn", "spark.executor.cores": "8", "spark.task.cpus": "2"}, 4),
+        # Executors there have all cores of their machines, unless told.
+        ({"spark.master": "local-cluster[2,3,1024]"}, 6),
+        ({"spark.master": "spark://there:7077", "spark.executor.cores": "4"}, 4),
+    ],
+)
+def test_tasks_of_an_executor_share_a_gpu_that_spark_does_not_schedule(conf, tasks):
+    spark: Any = SimpleNamespace(conf=conf)
+
+    assert tasks_per_gpu(spark, None) == tasks
 
 
 @pytest.mark.slow
