@@ -41,7 +41,9 @@ def keep(request, capsys) -> Callable[[dict], None]:
 
 
 def machine() -> dict[str, str]:
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--abbrev=40", "--dirty"], capture_output=True, text=True
+    ).stdout.strip()
     return {"machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {processor()}", "commit": commit}
 
 

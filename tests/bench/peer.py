@@ -14,6 +14,8 @@ from typing import Any
 PEERS = Path(__file__).parent / "peers"
 # Jiffies of all processors: user, nice, system.
 CPU_FIELDS = slice(1, 4)
+# Nothing is fetched, nor told to anyone.
+QUIETLY = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,8 @@ def timed(command: Sequence[str | Path]) -> Ran:
     """Run a program that ends with a line of JSON."""
     cpu, begun = cpu_seconds(), time.monotonic()
     done = subprocess.run(
-        [str(word) for word in command],
-        capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"},
-    )  # fmt: skip
+        [str(word) for word in command], capture_output=True, text=True, env={**os.environ, **QUIETLY}
+    )
     seconds, cpu = time.monotonic() - begun, cpu_seconds() - cpu
     assert done.returncode == 0, done.stderr[-4000:]
     return Ran(seconds, cpu, json.loads(done.stdout.strip().splitlines()[-1]))

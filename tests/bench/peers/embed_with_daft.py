@@ -1,4 +1,4 @@
-"""Daft: a folder's text files, split by tokens, embedded by its own function, to Parquet.
+"""Daft: a folder's files, split by tokens, embedded by its own function, to Parquet.
 
 FOLDER MODEL TARGET, a folder of Parquet that is written over.
 """
@@ -9,26 +9,20 @@ import sys
 import daft
 from daft import DataType, col
 from daft.functions import embed_text
-from langchain_text_splitters import RecursiveCharacterTextSplitter
-from transformers import AutoTokenizer
+from passages_of import splitter_for, text_of
 
 folder, model, target = sys.argv[1:]
-# What the model reads, with its two special tokens.
-TOKENS, OVERLAP = 254, 32
-
-splitter = RecursiveCharacterTextSplitter.from_huggingface_tokenizer(
-    AutoTokenizer.from_pretrained(model), chunk_size=TOKENS, chunk_overlap=OVERLAP
-)
+splitter = splitter_for(model)
 
 
 @daft.func(return_dtype=DataType.list(DataType.string()))
-def split(content: bytes):
-    return splitter.split_text(content.decode(errors="replace"))
+def split(path: str, content: bytes):
+    return splitter.split_text(text_of(path, content))
 
 
 passages = (
     daft.from_glob_path(f"{folder}/**")
-    .with_column("text", split(col("path").download()))
+    .with_column("text", split(col("path"), col("path").download()))
     .explode("text")
     .where(col("text").not_null())
     .with_column("vector", embed_text(col("text"), provider="transformers", model=model))

@@ -1,13 +1,14 @@
-"""LangChain as its documentation has it: a folder's text files, split by tokens, embedded, indexed in Milvus.
+"""LangChain as its documentation has it: a folder's text files or PDFs, split by tokens, embedded, indexed in Milvus.
 
 FOLDER MILVUS_URI COLLECTION MODEL RECORDS; says in JSON what it did.
 """
 
 import json
 import sys
+from pathlib import Path
 
 from langchain_classic.indexes import SQLRecordManager, index
-from langchain_community.document_loaders import DirectoryLoader, TextLoader
+from langchain_community.document_loaders import DirectoryLoader, PyPDFLoader, TextLoader
 from langchain_huggingface import HuggingFaceEmbeddings
 from langchain_milvus import Milvus
 from langchain_text_splitters import RecursiveCharacterTextSplitter
@@ -17,7 +18,11 @@ folder, uri, collection, model, records = sys.argv[1:]
 # What the model reads, with its two special tokens.
 TOKENS, OVERLAP = 254, 32
 
-files = DirectoryLoader(folder, glob="**/*.*", loader_cls=TextLoader, loader_kwargs={"autodetect_encoding": True})
+if any(Path(folder).glob("*.pdf")):
+    # One that cannot be read costs itself alone.
+    files = DirectoryLoader(folder, glob="**/*.pdf", loader_cls=PyPDFLoader, silent_errors=True)
+else:
+    files = DirectoryLoader(folder, glob="**/*.*", loader_cls=TextLoader, loader_kwargs={"autodetect_encoding": True})
 splitter = RecursiveCharacterTextSplitter.from_huggingface_tokenizer(
     AutoTokenizer.from_pretrained(model), chunk_size=TOKENS, chunk_overlap=OVERLAP
 )
