@@ -26,7 +26,11 @@ else:
 splitter = RecursiveCharacterTextSplitter.from_huggingface_tokenizer(
     AutoTokenizer.from_pretrained(model), chunk_size=TOKENS, chunk_overlap=OVERLAP
 )
-passages = splitter.split_documents(files.load())
+read = files.load()
+for each in read:
+    # pypdf gives halves of surrogates, which no tokenizer takes.
+    each.page_content = each.page_content.encode(errors="replace").decode()
+passages = splitter.split_documents(read)
 store = Milvus(
     embedding_function=HuggingFaceEmbeddings(model_name=model, encode_kwargs={"normalize_embeddings": True}),
     collection_name=collection,

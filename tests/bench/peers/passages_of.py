@@ -22,7 +22,9 @@ def text_of(path: str, content: bytes) -> str:
     if not path.endswith(".pdf"):
         return content.decode(errors="replace")
     try:
-        return "\n".join(page.extract_text() for page in PdfReader(BytesIO(content)).pages)
+        text = "\n".join(page.extract_text() for page in PdfReader(BytesIO(content)).pages)
     # Whatever broken files lead it to.
     except Exception:
         return ""
+    # Halves of surrogates, which no tokenizer takes.
+    return text.encode(errors="replace").decode()
