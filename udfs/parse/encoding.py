@@ -2,6 +2,7 @@
 
 import codecs
 import re
+from collections import Counter
 
 from charset_normalizer import from_bytes
 
@@ -160,11 +161,11 @@ def by_letters(sample: bytes) -> str | None:
     for encodings, languages in LETTERS:
         for encoding in encodings:
             try:
-                characters = high.decode(encoding)
+                characters = Counter(high.decode(encoding))
             except UnicodeDecodeError:
                 continue
             for letters in languages:
                 known = set(letters + letters.upper() + SIGNS)
-                if sum(character in known for character in characters) >= ENOUGH * len(characters):
+                if sum(characters[letter] for letter in known) >= ENOUGH * characters.total():
                     return encoding
     return None

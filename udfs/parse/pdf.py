@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
 from itertools import islice, pairwise
 from statistics import median
 
@@ -177,6 +178,8 @@ def heading_at(block: list[str], at: int, bookmarks: list[tuple[int, str]]) -> t
     return None
 
 
+# A bookmark is compared with each line of its page.
+@lru_cache(1_000)
 def comparable(title: str) -> str:
     """A title without its number, marks and case: "2.1 Scope." and "Scope" are the same."""
     title = SECTION_NUMBER.sub("", clean(title).strip(), count=1)
