@@ -1,6 +1,5 @@
 """All stages together, each following what the one before it writes, until somebody ends it."""
 
-import os
 import signal
 import threading
 import time
@@ -21,7 +20,7 @@ from .flow import Flow
 from .guard import guard_of
 from .ingest import ingest
 from .lake.freshness import RunMetrics
-from .lake.session import LOCAL, for_a_long_run
+from .lake.session import for_a_long_run, local_cores
 from .lake.tables import EMBEDDINGS
 from .load import load
 from .progress import Progress
@@ -101,11 +100,8 @@ def write_last(metrics: RunMetrics, progress: Progress) -> None:
 
 def stages_at_once(settings: Settings) -> int:
     """One for every two cores of this machine; all on a cluster."""
-    found = LOCAL.fullmatch(settings.spark.master or "")
-    if not found:
-        return len(STAGES)
-    cores = os.cpu_count() or 1 if found[1] == "*" else int(found[1] or 1)
-    return min(len(STAGES), max(1, cores // 2))
+    cores = local_cores(settings.spark.master)
+    return len(STAGES) if cores is None else min(len(STAGES), max(1, cores // 2))
 
 
 @contextmanager

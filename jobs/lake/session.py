@@ -197,18 +197,25 @@ def workers_of_their_own(spark: SparkSession, name: str) -> Iterator[None]:
             context.environment = environment
 
 
+def local_cores(master: str | None) -> int | None:
+    """How many cores tasks have where they run in the driver's process; None of a cluster."""
+    found = LOCAL.fullmatch(master or "")
+    if not found:
+        return None
+    present = os.cpu_count() or 1
+    return present if found[1] == "*" else min(int(found[1] or 1), present)
+
+
 def is_one_machine(spark: SparkSession) -> bool:
     """Whether tasks run in the driver's process, where Spark schedules no GPUs."""
-    return LOCAL.fullmatch(spark.conf.get("spark.master", "") or "") is not None
+    return local_cores(spark.conf.get("spark.master", None)) is not None
 
 
 def parallel_tasks(spark: SparkSession) -> int:
     """How many tasks run at once: what work is cut by."""
     master = spark.conf.get("spark.master", "") or ""
-    if local := LOCAL.fullmatch(master):
-        cores = local.group(1) or "1"
-        present = os.cpu_count() or 1
-        return present if cores == "*" else min(int(cores), present)
+    if cores := local_cores(master):
+        return cores
     if cluster := re.fullmatch(r"local-cluster\[(\d+),(\d+),\d+\]", master):
         return int(cluster.group(1)) * int(cluster.group(2))
     try:

@@ -11,21 +11,15 @@ from langchain_classic.indexes import SQLRecordManager, index
 from langchain_community.document_loaders import DirectoryLoader, PyPDFLoader, TextLoader
 from langchain_huggingface import HuggingFaceEmbeddings
 from langchain_milvus import Milvus
-from langchain_text_splitters import RecursiveCharacterTextSplitter
-from transformers import AutoTokenizer
+from passages_of import splitter_for
 
 folder, uri, collection, model, records = sys.argv[1:]
-# What the model reads, with its two special tokens.
-TOKENS, OVERLAP = 254, 32
-
 if any(Path(folder).glob("*.pdf")):
     # One that cannot be read costs itself alone.
     files = DirectoryLoader(folder, glob="**/*.pdf", loader_cls=PyPDFLoader, silent_errors=True)
 else:
     files = DirectoryLoader(folder, glob="**/*.*", loader_cls=TextLoader, loader_kwargs={"autodetect_encoding": True})
-splitter = RecursiveCharacterTextSplitter.from_huggingface_tokenizer(
-    AutoTokenizer.from_pretrained(model), chunk_size=TOKENS, chunk_overlap=OVERLAP
-)
+splitter = splitter_for(model)
 read = files.load()
 for each in read:
     # pypdf gives halves of surrogates, which no tokenizer takes.

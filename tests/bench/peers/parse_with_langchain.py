@@ -21,7 +21,7 @@ from langchain_community.document_loaders import (
     UnstructuredPowerPointLoader,
 )
 from langchain_text_splitters import RecursiveCharacterTextSplitter
-from transformers import AutoTokenizer
+from passages_of import splitter_for
 
 warnings.simplefilter("ignore")
 folder, model, measure = sys.argv[1:]
@@ -43,9 +43,7 @@ def load(file: Path) -> list:
 
 
 if measure == "tokens":
-    splitter = RecursiveCharacterTextSplitter.from_huggingface_tokenizer(
-        AutoTokenizer.from_pretrained(model), chunk_size=254, chunk_overlap=32
-    )
+    splitter = splitter_for(model)
 else:
     splitter = RecursiveCharacterTextSplitter(chunk_size=1000, chunk_overlap=125)
 found = {}

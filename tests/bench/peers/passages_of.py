@@ -1,4 +1,4 @@
-"""What Daft and Ray Data leave to their users: the text of a file, and its passages."""
+"""How lakevec's peers cut passages, and what Daft and Ray Data leave to their users: the text of a file."""
 
 from io import BytesIO
 

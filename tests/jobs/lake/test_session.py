@@ -3,7 +3,7 @@ import os
 import pytest
 from lakevec.jobs.errors import ConfigurationError
 from lakevec.jobs.lake.jars import delta_package, fetching, ivy_folder
-from lakevec.jobs.lake.session import for_a_long_run, require_java
+from lakevec.jobs.lake.session import for_a_long_run, local_cores, require_java
 from lakevec.jobs.settings import Spark, load_settings
 
 PACKAGES, JARS, IVY = "spark.jars.packages", "spark.jars", "spark.jars.ivy"
@@ -74,3 +74,14 @@ def test_a_long_run_has_more_tasks_at_a_time_and_the_second_compiler_and_what_so
     ).spark
     assert for_a_long_run(given) == given
     assert for_a_long_run(Spark()) == Spark()
+
+
+@pytest.mark.parametrize(
+    ("master", "cores"),
+    [("local", 1), ("local[2]", 2), ("local[2,3]", 2), ("local[9]", 4), ("local[*]", 4)]
+    + [(cluster, None) for cluster in ("local-cluster[2,1,1024]", "spark://there:7077", "yarn", "", None)],
+)
+def test_cores_are_those_of_a_master_on_this_machine_and_no_more_than_there_are(monkeypatch, master, cores):
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+
+    assert local_cores(master) == cores
